@@ -1,0 +1,39 @@
+"""Names that two parts must agree on: the API group, labels, annotations, environment variables, ports.
+
+Rule: a string that is written in one house and read in the other stands here, and nowhere else.
+"""
+
+from typing import Final
+
+GROUP: Final = "wsgi.dev"
+VERSION: Final = "v1alpha1"
+KIND: Final = "WSGIServer"
+PLURAL: Final = "wsgiservers"
+SINGULAR: Final = "wsgiserver"
+SHORT_NAME: Final = "wsgi"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+
+FIELD_MANAGER: Final = "wsgi-operator"
+FINALIZER: Final = f"{GROUP}/restore-template"
+
+SIDECAR_CONTAINER: Final = "wsgi-sidecar"
+SIDECAR_PORT: Final = 9177
+SIDECAR_PORT_NAME: Final = "wsgi-report"
+
+LABEL_SERVER: Final = f"{GROUP}/server"
+"""On pods: the name of the WSGIServer that adopted their workload."""
+
+ANNOTATION_ORIGINAL: Final = f"{GROUP}/original"
+"""On the workload: JSON of the owner's values that we had to override, kept for the restore."""
+
+ANNOTATION_POLICY: Final = f"{GROUP}/policy"
+"""On the pod template: JSON of the `Policy` in force, read by the sidecar through the downward API."""
+
+ENV_PORT: Final = "WSGI_SIDECAR_PORT"
+ENV_SCAN_INTERVAL: Final = "WSGI_SIDECAR_SCAN_INTERVAL"
+ENV_LOG_FORMAT: Final = "WSGI_SIDECAR_LOG_FORMAT"
+ENV_POLICY_FILE: Final = "WSGI_SIDECAR_POLICY_FILE"
+ENV_SERVER_CONTAINER: Final = "WSGI_SIDECAR_SERVER_CONTAINER"
+ENV_POD_NAMESPACE: Final = "POD_NAMESPACE"
+ENV_POD_NAME: Final = "POD_NAME"
+ENV_POD_UID: Final = "POD_UID"

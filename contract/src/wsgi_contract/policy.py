@@ -1,0 +1,82 @@
+"""What the sidecar may do, as one value.
+
+In: JSON text written by the operator or a user. Out: `Policy`. Rule: a policy that cannot be read raises
+`PolicyError` with a sentence that says which field is wrong; the caller keeps the last good one.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+Mode = Literal["Enforce", "DryRun"]
+
+
+class PolicyError(ValueError):
+    """The policy text is not a policy; the message names the field and what it may be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the watchdog may do and how sure it must be.
+
+    Attributes:
+        mode: `Enforce` acts; `DryRun` says what it would do and touches nothing.
+        frozen_window_s: seconds over which a worker must look frozen before it is killed. 5 s told the frozen worker
+            from 19 busy, blocked, slow and saturated ones without a false positive.
+        frozen_cpu: cores that the main thread of a frozen worker uses at least (a frozen one uses .8 to 1).
+        kills_per_minute: budget of kills; beyond it the sidecar waits and says so.
+        cooldown_s: seconds between two kills for the same slot.
+    """
+
+    mode: Mode = "Enforce"
+    frozen_window_s: float = 5.0
+    frozen_cpu: float = 0.3
+    kills_per_minute: int = 6
+    cooldown_s: float = 10.0
+
+
+BOUNDS: dict[str, tuple[float, float]] = {
+    "frozen_window_s": (1.0, 600.0),
+    "frozen_cpu": (0.05, 1.0),
+    "kills_per_minute": (0, 600),
+    "cooldown_s": (0.0, 3600.0),
+}
+
+
+def dump_policy(policy: Policy) -> str:
+    """The policy as JSON with stable key order."""
+    return json.dumps(asdict(policy), sort_keys=True)
+
+
+def parse_policy(text: str) -> Policy:
+    """Read a policy; absent fields take their defaults.
+
+    Raises:
+        PolicyError: not JSON, not an object, an unknown field, or a value out of its bounds.
+    """
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise PolicyError(
+            f"the policy is not JSON ({error}); write an object such as {dump_policy(Policy())}"
+        ) from None
+    if not isinstance(raw, dict):
+        raise PolicyError(f"the policy is a {type(raw).__name__}; write an object such as {dump_policy(Policy())}")
+    known = {f.name: f for f in fields(Policy)}
+    for name in raw:
+        if name not in known:
+            raise PolicyError(f"the policy has no field {name!r}; it has {', '.join(known)}")
+    return Policy(**{name: _checked(name, value) for name, value in raw.items()})
+
+
+def _checked(name: str, value: Any) -> Any:
+    if name == "mode":
+        if value not in ("Enforce", "DryRun"):
+            raise PolicyError(f"policy field mode is {value!r}; it may be Enforce or DryRun")
+        return value
+    low, high = BOUNDS[name]
+    whole = isinstance(getattr(Policy(), name), int)
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
+        kind = "a whole number" if whole else "a number"
+        raise PolicyError(f"policy field {name} is {value!r}; it may be {kind} from {low:g} to {high:g}")
+    return value if whole else float(value)

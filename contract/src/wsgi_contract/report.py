@@ -1,0 +1,314 @@
+"""The Report: everything the sidecar knows about one server at one moment.
+
+In: nothing. Out: frozen values, and their JSON. Rule: what could not be seen is None (or the whole part is None) and
+has an `Unknown` that says why and what to do; it is never 0 and never an empty tuple.
+
+Times are Unix seconds (float) unless a name says otherwise; durations are seconds.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Final, Literal
+
+from wsgi_contract.policy import Policy
+from wsgi_contract.settings import Setting
+
+SCHEMA: Final = 1
+
+IncidentKind = Literal[
+    "frozen-worker",
+    "stuck-arbiter",
+    "orphan-processes",
+    "worker-timeout",
+    "shared-socket",
+    "stuck-request",
+    "boot-hang",
+    "connection-saturation",
+    "oom-kill",
+    "memory-limit",
+]
+RestartReason = Literal["timeout", "oom", "max_requests", "reload", "boot-error", "signal", "watchdog", "unknown"]
+ServerKind = Literal["gunicorn", "uwsgi", "uvicorn", "granian", "hypercorn"]
+WorkerState = Literal["booting", "alive", "draining", "overdue"]
+KillTarget = Literal["worker", "server", "orphan"]
+KillOutcome = Literal["killed", "survived", "gone", "spared", "dry-run", "refused"]
+
+RESTART_REASONS: Final[tuple[RestartReason, ...]] = (
+    "timeout", "oom", "max_requests", "reload", "boot-error", "signal", "watchdog", "unknown",
+)  # fmt: skip
+INCIDENT_KINDS: Final[tuple[IncidentKind, ...]] = (
+    "frozen-worker", "stuck-arbiter", "orphan-processes", "worker-timeout", "shared-socket",
+    "stuck-request", "boot-hang", "connection-saturation", "oom-kill", "memory-limit",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class ProcessId:
+    """A process, never a bare pid.
+
+    Attributes:
+        pid: in the PID namespace of the sidecar.
+        started: start time in clock ticks since boot (`/proc/PID/stat` field 22): tells a reused pid.
+    """
+
+    pid: int
+    started: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodIdentity:
+    """The pod that the sidecar runs in, from the downward API; None in the Report outside Kubernetes."""
+
+    namespace: str
+    name: str
+    uid: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SidecarInfo:
+    """The sidecar itself.
+
+    Attributes:
+        version: of the package.
+        started_at: counters in the Report count from here.
+        uid: user id it runs as.
+        gid: group id it runs as.
+    """
+
+    version: str
+    started_at: float
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerInfo:
+    """The server's master process (gunicorn: the arbiter).
+
+    Attributes:
+        kind: which server.
+        release: for example `23.0.0`; None where it could not be read.
+        process: the master.
+        uid: user id the master runs as: what the sidecar should run as, too.
+        gid: group id the master runs as.
+        started_at: when the master started.
+    """
+
+    kind: ServerKind
+    release: str | None
+    process: ProcessId
+    uid: int
+    gid: int
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerInfo:
+    """One worker in its stable slot.
+
+    Attributes:
+        slot: smallest free number at the worker's first sight; kept until it dies, then given to its successor.
+        process: the worker.
+        state: `booting` until the first heartbeat; `overdue` past the timeout.
+        started_at: when it started.
+        heartbeat_age_s: exactly as the arbiter computes it; None where the heartbeat could not be read.
+        cpu_s: CPU seconds used by the whole worker since it started.
+        cpu_cores: cores used over the last scan interval; None at the first sight.
+        threads: operating system threads.
+        connections: accepted connections that it holds; None where its fds could not be read.
+        rss_bytes: resident memory.
+    """
+
+    slot: int
+    process: ProcessId
+    state: WorkerState
+    started_at: float
+    heartbeat_age_s: float | None
+    cpu_s: float
+    cpu_cores: float | None
+    threads: int
+    connections: int | None
+    rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptQueue:
+    """The kernel's queue of connections that no worker has accepted yet, over all listeners of the server.
+
+    Attributes:
+        length: connections waiting now.
+        limit: the backlog in force.
+        listeners: addresses, for example `0.0.0.0:8000` or `unix:/run/app.sock`.
+    """
+
+    length: int
+    limit: int
+    listeners: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orphan:
+    """A process of the server's container that no living worker owns any more."""
+
+    process: ProcessId
+    name: str
+    since: float
+    rss_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """One measured fact behind an incident.
+
+    Attributes:
+        name: what was measured, for example `main thread CPU`.
+        value: the number, or a word.
+        unit: for example `cores`, `s`, `connections`; empty for words.
+    """
+
+    name: str
+    value: float | str
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incident:
+    """Something the server does wrong, told so that a person at night knows what to do.
+
+    Attributes:
+        id: stable while the incident lasts, unique within this sidecar's life.
+        kind: which.
+        since: when it began, as far as could be seen.
+        slot: the worker's slot; None where it concerns the whole server.
+        process: the process it concerns.
+        summary: one sentence with the evidence in it.
+        evidence: the numbers.
+        action: what is done, or why nothing is.
+        outcome: how it ended; None while it lasts.
+        ended_at: when it ended; None while it lasts.
+    """
+
+    id: str
+    kind: IncidentKind
+    since: float
+    slot: int | None
+    process: ProcessId | None
+    summary: str
+    evidence: tuple[Evidence, ...]
+    action: str
+    outcome: str | None = None
+    ended_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kill:
+    """One kill (or what a dry run would have killed), with its reason and outcome.
+
+    Attributes:
+        id: unique within this sidecar's life; the operator deduplicates Events by it.
+        at: when the first signal was sent.
+        target: what was to be ended.
+        slot: the worker's slot, if a worker.
+        process: root of the tree.
+        reason: the incident that asked for it.
+        message: the reason as a person reads it.
+        outcome: `killed` all of the tree; `survived` some did (see survivors); `gone` before the first signal;
+            `spared` the second look found it healthy; `dry-run`; `refused` by the kernel (no permission).
+        processes: how many processes were ended.
+        survivors: who is left.
+        duration_s: from the first signal until the tree was gone.
+    """
+
+    id: str
+    at: float
+    target: KillTarget
+    slot: int | None
+    process: ProcessId
+    reason: IncidentKind
+    message: str
+    outcome: KillOutcome
+    processes: int
+    survivors: tuple[ProcessId, ...]
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """Something the sidecar cannot see, why, and the remedy.
+
+    Attributes:
+        what: for example `heartbeats`.
+        why: for example `the sidecar runs as uid 2000, the server as uid 1000`.
+        remedy: for example `run the sidecar with runAsUser: 1000 and runAsGroup: 1000`.
+    """
+
+    what: str
+    why: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Totals since `sidecar.started_at`; they survive respawns of workers.
+
+    Attributes:
+        restarts: (reason, count) for each reason seen.
+        timeouts: workers that the arbiter killed for a late heartbeat.
+        incidents: (kind, count) for each kind seen.
+        scans: looks taken.
+        scan_errors: looks that failed as a whole.
+    """
+
+    restarts: tuple[tuple[RestartReason, int], ...] = ()
+    timeouts: int = 0
+    incidents: tuple[tuple[IncidentKind, int], ...] = ()
+    scans: int = 0
+    scan_errors: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What the sidecar says when asked; see the module's rule for absence.
+
+    Attributes:
+        schema: version of this shape; a reader refuses a larger one.
+        taken_at: when the last look was taken.
+        sidecar: the teller.
+        pod: where it runs; None outside Kubernetes.
+        server: the master; None while no server is found.
+        settings: settings in force, one per name in `SETTING_NAMES`.
+        workers: by slot; None where they could not be listed.
+        accept_queue: None where the listeners could not be found.
+        connection_limit: connections one worker accepts at most; None where the class has none, or unknown.
+        orphans: None where they could not be looked for.
+        incidents: open ones first, then the last ended ones.
+        kills: the last ones, newest last.
+        counts: totals.
+        unknowns: what cannot be seen, and the remedy.
+        policy: in force.
+    """
+
+    schema: int
+    taken_at: float
+    sidecar: SidecarInfo
+    pod: PodIdentity | None
+    server: ServerInfo | None
+    settings: tuple[Setting, ...]
+    workers: tuple[WorkerInfo, ...] | None
+    accept_queue: AcceptQueue | None
+    connection_limit: int | None
+    orphans: tuple[Orphan, ...] | None
+    incidents: tuple[Incident, ...]
+    kills: tuple[Kill, ...]
+    counts: Counts
+    unknowns: tuple[Unknown, ...]
+    policy: Policy
+
+    def setting(self, name: str) -> Setting | None:
+        """The setting of that name, if the Report has it."""
+        return next((s for s in self.settings if s.name == name), None)
+
+
+def dump_report(report: Report) -> str:
+    """The Report as compact JSON."""
+    return json.dumps(asdict(report), separators=(",", ":"), allow_nan=False)

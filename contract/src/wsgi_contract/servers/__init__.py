@@ -1,0 +1,1 @@
+"""What both houses must know of each server: its flags, its releases, its precedence of settings."""

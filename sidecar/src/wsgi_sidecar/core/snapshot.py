@@ -1,0 +1,135 @@
+"""One look at the processes and sockets of a pod, as values.
+
+In: what the doors `proc` and `sockets` read. Out: `Snapshot`, and `Closeup` for one worker that is under suspicion. Rule:
+a snapshot says only what was read: no judgement, no memory of the look before. A field that the kernel refused is None;
+a process that vanished while we looked is simply not there.
+"""
+
+from dataclasses import dataclass
+
+from wsgi_contract.report import ProcessId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartbeatFile:
+    """One unlinked `wgunicorn-*` file that a process holds open.
+
+    Attributes:
+        inode: joins the worker's fd with the master's.
+        mtime: seconds; the monotonic clock's from gunicorn 22.0 on, once the worker has beaten.
+        ctime: wall clock seconds.
+        mode: permission bits; gunicorn before 22.0 beats by flipping them between 0 and 1.
+    """
+
+    inode: int
+    mtime: float
+    ctime: float
+    mode: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """One process as /proc tells it.
+
+    Attributes:
+        id: pid and start time.
+        ppid: parent's pid.
+        name: the kernel's short name (`comm`).
+        command: argv; empty for zombies and kernel threads.
+        state: the letter of `/proc/PID/stat` (R, S, D, T, Z, ...).
+        cpu_s: user and system time of all its threads, seconds.
+        thread_count: its threads.
+        rss_bytes: resident memory.
+        cgroup: its own path, so that containers can be told apart; empty where all share one.
+        uid: real user id.
+        gid: real group id.
+        fd_count: open file descriptors; None where the kernel refused.
+        heartbeats: gunicorn heartbeat files it holds; None where its fds could not be read, or were not looked at.
+        sockets: inodes of the sockets it holds; None likewise.
+    """
+
+    id: ProcessId
+    ppid: int
+    name: str
+    command: tuple[str, ...]
+    state: str
+    cpu_s: float
+    thread_count: int
+    rss_bytes: int
+    cgroup: str
+    uid: int
+    gid: int
+    fd_count: int | None = None
+    heartbeats: tuple[HeartbeatFile, ...] | None = None
+    sockets: frozenset[int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """A listening socket.
+
+    Attributes:
+        inode: joins it with the processes that hold it.
+        address: `0.0.0.0:8000`, `[::]:8000` or `unix:/run/app.sock`.
+        queue: connections that nobody has accepted yet.
+        backlog: the limit of the queue.
+    """
+
+    inode: int
+    address: str
+    queue: int
+    backlog: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """One look.
+
+    Attributes:
+        at: wall clock, Unix seconds.
+        monotonic: the monotonic clock at the same moment; ages are differences of it.
+        boot_at: wall clock at which the machine booted: start ticks count from it.
+        processes: all that could be listed, by pid.
+        listeners: of this network namespace; None where they could not be read.
+    """
+
+    at: float
+    monotonic: float
+    boot_at: float
+    processes: tuple[Process, ...]
+    listeners: tuple[Listener, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thread:
+    """One thread of a worker under suspicion.
+
+    Attributes:
+        tid: the main thread's equals the pid.
+        cpu_s: user and system time, seconds.
+        switches: voluntary and involuntary context switches; None where they could not be read.
+        wchan: kernel function it waits in; empty if it runs.
+    """
+
+    tid: int
+    cpu_s: float
+    switches: int | None
+    wchan: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closeup:
+    """A close look at one worker: dearer than a snapshot, so taken only on suspicion.
+
+    Attributes:
+        process: the worker.
+        monotonic: when.
+        threads: all of them, main thread first.
+        connections: inodes of accepted stream connections it holds (ESTABLISHED or CLOSE_WAIT, on the server's
+            listening ports); None where they could not be read.
+    """
+
+    process: ProcessId
+    monotonic: float
+    threads: tuple[Thread, ...]
+    connections: frozenset[int] | None
