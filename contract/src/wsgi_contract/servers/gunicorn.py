@@ -63,8 +63,9 @@ DEFAULTS: Final[Mapping[SettingName, Value]] = {
 _OTHER_WITH_VALUE: Final = (
     ("-c", "--config"), ("-b", "--bind"), ("-p", "--pid"), ("-u", "--user"), ("-g", "--group"), ("-m", "--umask"),
     ("-n", "--name"), ("-e", "--env"), ("--access-logfile",), ("--access-logformat",),
-    ("--error-logfile", "--log-file"), ("--log-level",), ("--worker-tmp-dir",), ("--chdir",), ("--pythonpath",), ("--paste", "--paster"),
-    ("--statsd-host",), ("--statsd-prefix",), ("--forwarded-allow-ips",), ("--certfile",), ("--keyfile",),
+    ("--error-logfile", "--log-file"), ("--log-level",), ("--worker-tmp-dir",), ("--chdir",), ("--pythonpath",),
+    ("--paste", "--paster"), ("--statsd-host",), ("--statsd-prefix",), ("--forwarded-allow-ips",), ("--certfile",),
+    ("--keyfile",),
 )  # fmt: skip
 _OTHER_WITHOUT_VALUE: Final = (("-D", "--daemon"), ("-R", "--enable-stdio-inheritance"), ("--reload",), ("--spew",))
 

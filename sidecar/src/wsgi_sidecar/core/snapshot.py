@@ -1,8 +1,8 @@
 """One look at the processes and sockets of a pod, as values.
 
-In: what the doors `proc` and `sockets` read. Out: `Snapshot`, and `Closeup` for one worker that is under suspicion. Rule:
-a snapshot says only what was read: no judgement, no memory of the look before. A field that the kernel refused is None;
-a process that vanished while we looked is simply not there.
+In: what the doors `proc` and `sockets` read. Out: `Snapshot`, and `Closeup` for one worker that is under suspicion.
+Rule: a snapshot says only what was read: no judgement, no memory of the look before. A field that the kernel refused is
+None; a process that vanished while we looked is simply not there.
 """
 
 from dataclasses import dataclass
