@@ -43,8 +43,12 @@ class Family:
         kind: which server.
         master: the arbiter.
         workers: by slot.
-        orphans: processes of the server's container outside the master's tree; None where it cannot be told.
-        listeners: the ones the master holds; None where they could not be told.
+        orphans: processes that a worker left behind, zombies excluded; None where it cannot be told.
+        listeners: the ones the master or its workers hold; None where they could not be told.
+        kin: every living process that was in a worker's tree in this look or an earlier one: how an orphan is told
+            where a cgroup does not tell.
+        guests: living processes that came from outside (`kubectl exec` and what it started): never orphans.
+        by_title: the workers could only be told by name, because file descriptors could not be read.
     """
 
     at: float
@@ -54,6 +58,9 @@ class Family:
     workers: tuple[Worker, ...]
     orphans: tuple[Orphan, ...] | None
     listeners: tuple[Listener, ...] | None
+    kin: frozenset[ProcessId] = frozenset()
+    guests: frozenset[ProcessId] = frozenset()
+    by_title: bool = False
 
     def worker(self, process: ProcessId) -> Worker | None:
         """The worker that is this very process, if it still lives."""

@@ -43,9 +43,13 @@ class Process:
         cgroup: its own path, so that containers can be told apart; empty where all share one.
         uid: real user id.
         gid: real group id.
-        fd_count: open file descriptors; None where the kernel refused.
-        heartbeats: gunicorn heartbeat files it holds; None where its fds could not be read, or were not looked at.
-        sockets: inodes of the sockets it holds; None likewise.
+        started_at: wall clock at its start, Unix seconds; fixed at first sight, so a clock step does not move it.
+        fd_count: open file descriptors; None where the kernel refused, or nobody looked: only masters and their
+            children are looked at that closely.
+        heartbeats: gunicorn heartbeat files it holds; None likewise.
+        listeners: inodes of the listening sockets it holds; None likewise.
+        connections: inodes of the accepted connections of the server that it holds (ESTABLISHED or CLOSE_WAIT); None
+            likewise, or where the kernel's socket table could not be read.
     """
 
     id: ProcessId
@@ -59,9 +63,11 @@ class Process:
     cgroup: str
     uid: int
     gid: int
+    started_at: float
     fd_count: int | None = None
     heartbeats: tuple[HeartbeatFile, ...] | None = None
-    sockets: frozenset[int] | None = None
+    listeners: frozenset[int] | None = None
+    connections: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +78,18 @@ class Listener:
         inode: joins it with the processes that hold it.
         address: `0.0.0.0:8000`, `[::]:8000` or `unix:/run/app.sock`.
         queue: connections that nobody has accepted yet.
-        backlog: the limit of the queue.
+        backlog: the limit of the queue; None where only /proc/net could be read, which does not tell it.
     """
 
     inode: int
     address: str
     queue: int
-    backlog: int
+    backlog: int | None
+
+    @property
+    def port(self) -> int | None:
+        """The TCP port; None for a unix socket."""
+        return None if self.address.startswith("unix:") else int(self.address.rpartition(":")[2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,14 +99,13 @@ class Snapshot:
     Attributes:
         at: wall clock, Unix seconds.
         monotonic: the monotonic clock at the same moment; ages are differences of it.
-        boot_at: wall clock at which the machine booted: start ticks count from it.
         processes: all that could be listed, by pid.
-        listeners: of this network namespace; None where they could not be read.
+        listeners: stream sockets of this network namespace that listen and that a process looked at closely holds;
+            None where they could not be read.
     """
 
     at: float
     monotonic: float
-    boot_at: float
     processes: tuple[Process, ...]
     listeners: tuple[Listener, ...] | None
 
