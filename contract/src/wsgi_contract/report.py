@@ -248,6 +248,25 @@ class Unknown:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something in how the server is set up that will hurt one day; nothing is done about it but to tell.
+
+    Attributes:
+        id: which rule, in kebab-case: stable over releases, so that it can be searched for and silenced.
+        what: what was seen, with the numbers.
+        why: what goes wrong because of it.
+        fix: the exact setting that mends it.
+        link: where the server's own documentation or issue tracker says so.
+    """
+
+    id: str
+    what: str
+    why: str
+    fix: str
+    link: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
     """Totals since `sidecar.started_at`; they survive respawns of workers.
 
@@ -286,6 +305,7 @@ class Report:
         counts: totals.
         unknowns: what cannot be seen, and the remedy.
         policy: in force.
+        findings: what the lint says about the set-up; a fact that is unknown gives no finding.
     """
 
     schema: int
@@ -303,6 +323,7 @@ class Report:
     counts: Counts
     unknowns: tuple[Unknown, ...]
     policy: Policy
+    findings: tuple[Finding, ...] = ()
 
     def setting(self, name: str) -> Setting | None:
         """The setting of that name, if the Report has it."""
