@@ -1,7 +1,7 @@
 """Builders of values for tests: an ordinary healthy server, with what matters to the test said in the call.
 
-In: the fields that matter. Out: `Process`, `Worker`, `Family`, `Snapshot`, `Closeup`. Rule: every default is healthy and
-plausible, so that a test names only what makes its case.
+In: the fields that matter. Out: `Process`, `Worker`, `Family`, `Snapshot`, `Closeup`. Rule: every default is healthy
+and plausible, so that a test names only what makes its case.
 """
 
 from typing import Any
@@ -65,7 +65,8 @@ def worker(slot: int = 1, **fields: Any) -> Worker:
 
 def listener(inode: int = 900, **fields: Any) -> Listener:
     """An empty accept queue."""
-    return Listener(**({"inode": inode, "address": "0.0.0.0:8000", "queue": 0, "backlog": 2048} | fields))
+    defaults: dict[str, Any] = {"inode": inode, "address": "0.0.0.0:8000", "queue": 0, "backlog": 2048}
+    return Listener(**(defaults | fields))
 
 
 def family(*workers: Worker, **fields: Any) -> Family:
@@ -90,7 +91,8 @@ def snapshot(*processes: Process, **fields: Any) -> Snapshot:
 
 def thread(tid: int = 101, **fields: Any) -> Thread:
     """An idle pool thread."""
-    return Thread(**({"tid": tid, "cpu_s": 0.0, "switches": 10, "wchan": "futex_do_wait"} | fields))
+    defaults: dict[str, Any] = {"tid": tid, "cpu_s": 0.0, "switches": 10, "wchan": "futex_do_wait"}
+    return Thread(**(defaults | fields))
 
 
 def closeup(*threads: Thread, **fields: Any) -> Closeup:

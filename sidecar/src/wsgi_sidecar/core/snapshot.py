@@ -102,12 +102,14 @@ class Snapshot:
         processes: all that could be listed, by pid.
         listeners: stream sockets of this network namespace that listen and that a process looked at closely holds;
             None where they could not be read.
+        observer_pid: the sidecar itself, one of the processes; None where nobody said.
     """
 
     at: float
     monotonic: float
     processes: tuple[Process, ...]
     listeners: tuple[Listener, ...] | None
+    observer_pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
