@@ -1,0 +1,84 @@
+"""The chart without a cluster: what it makes of several sets of values, and what it grants."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.charts.rendered import CHART, VARIANTS, Values, container, helm, one, render
+
+GRANTED = {
+    ("wsgi.dev", "wsgiservers"): {"get", "list", "watch", "patch"},
+    ("wsgi.dev", "wsgiservers/status"): {"get", "patch"},
+    ("apps", "deployments"): {"get", "list", "watch", "patch"},
+    ("", "pods"): {"list"},
+    ("", "events"): {"create"},
+}
+
+pytestmark = pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS.keys())
+
+
+def test_lint_finds_no_fault(values: Values) -> None:
+    done = helm("lint", str(CHART), "--strict", "--values", "-", stdin=yaml.safe_dump(values))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[WARNING]" not in done.stdout
+
+
+def test_the_pod_is_what_restricted_pod_security_asks_for(values: Values) -> None:
+    things = render(values)
+    pod = one(things, "Deployment")["spec"]["template"]["spec"]
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "runAsGroup": 65532,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert container(things)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert "volumes" not in pod
+    assert {"hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"}.isdisjoint(pod)
+
+
+def test_every_role_grants_what_the_operator_needs_and_no_more(values: Values) -> None:
+    things = render(values)
+    for role in (thing for thing in things if thing["kind"] in ("Role", "ClusterRole")):
+        assert granted(role["rules"]) == GRANTED
+        assert "*" not in json.dumps(role["rules"])
+        assert not any("secrets" in rule["resources"] for rule in role["rules"])
+
+
+def test_every_binding_names_the_account_of_the_pod(values: Values) -> None:
+    things = render(values)
+    account = one(things, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"]
+    for binding in (thing for thing in things if thing["kind"].endswith("Binding")):
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": "wsgi-system"}]
+        role = next(thing for thing in things if thing["metadata"]["name"] == binding["roleRef"]["name"])
+        assert role["metadata"]["name"] == binding["metadata"]["name"]
+
+
+def test_every_object_carries_the_recommended_labels(values: Values) -> None:
+    for thing in render(values):
+        labels = thing["metadata"]["labels"]
+        assert {"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/version"} <= labels.keys()
+
+
+def test_namespaces_get_a_role_each_and_the_cluster_none(values: Values) -> None:
+    kinds = [(thing["kind"], thing["metadata"].get("namespace")) for thing in render(values) if "Role" in thing["kind"]]
+    wanted = values.get("watch", {}).get("namespaces", [])
+    if not values.get("rbac", {}).get("create", True):
+        assert kinds == []
+    elif wanted:
+        assert sorted(kinds) == sorted((kind, name) for name in wanted for kind in ("Role", "RoleBinding"))
+    else:
+        assert kinds == [("ClusterRole", None), ("ClusterRoleBinding", None)]
+
+
+def granted(rules: list[dict[str, Any]]) -> dict[tuple[str, str], set[str]]:
+    """Rules as (group, resource) -> verbs."""
+    return {(g, r): set(rule["verbs"]) for rule in rules for g in rule["apiGroups"] for r in rule["resources"]}
