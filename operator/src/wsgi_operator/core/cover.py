@@ -1,0 +1,54 @@
+"""Whether a live object already holds what we would apply.
+
+In: an apply configuration and the live object. Out: yes or no. Rule: this mirrors what the API server does with an
+apply: fields that we do not name are none of our business, lists of named things are compared by name, and quantities
+by amount (`0.5` comes back as `500m`).
+"""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+_SUFFIXES: Final[Mapping[str, Decimal]] = {
+    "Ki": Decimal(2) ** 10, "Mi": Decimal(2) ** 20, "Gi": Decimal(2) ** 30, "Ti": Decimal(2) ** 40,
+    "Pi": Decimal(2) ** 50, "Ei": Decimal(2) ** 60, "n": Decimal("1e-9"), "u": Decimal("1e-6"),
+    "m": Decimal("1e-3"), "k": Decimal(10) ** 3, "M": Decimal(10) ** 6, "G": Decimal(10) ** 9,
+    "T": Decimal(10) ** 12, "P": Decimal(10) ** 15, "E": Decimal(10) ** 18,
+}  # fmt: skip
+
+
+def covers(live: Any, wanted: Any, *, amounts: bool = False) -> bool:
+    """Whether applying `wanted` would leave `live` as it is.
+
+    Args:
+        live: the object (or part of one) as the API server gives it.
+        wanted: what we would apply; a subset of the object.
+        amounts: whether strings here are Kubernetes quantities.
+    """
+    if isinstance(wanted, Mapping):
+        return isinstance(live, Mapping) and all(
+            key in live and covers(live[key], value, amounts=amounts or key == "resources")
+            for key, value in wanted.items()
+        )
+    if isinstance(wanted, list):
+        return isinstance(live, list) and _covers_list(live, wanted)
+    if amounts:
+        return quantity(live) == quantity(wanted)
+    return bool(live == wanted)
+
+
+def _covers_list(live: Sequence[Any], wanted: Sequence[Any]) -> bool:
+    if all(isinstance(item, Mapping) and "name" in item for item in wanted):
+        by_name = {item["name"]: item for item in live if isinstance(item, Mapping) and "name" in item}
+        return all(item["name"] in by_name and covers(by_name[item["name"]], item) for item in wanted)
+    return len(live) == len(wanted) and all(covers(a, b) for a, b in zip(live, wanted, strict=True))
+
+
+def quantity(value: Any) -> Decimal | None:
+    """The amount that a Kubernetes quantity such as `500m`, `64Mi` or `1e3` stands for; None if it is none."""
+    text = str(value)
+    suffix = next((s for s in _SUFFIXES if text.endswith(s)), "")
+    try:
+        return Decimal(text.removesuffix(suffix)) * _SUFFIXES.get(suffix, Decimal(1))
+    except InvalidOperation:
+        return None

@@ -1,0 +1,266 @@
+"""What to apply to a Deployment so that its pods carry the sidecar and the wanted settings.
+
+In: a `Server`, the live Deployment, whom the reports saw the server run as. Out: `Plan` (a server-side apply
+configuration, and whether it changes anything), or an `Obstacle`. Rule: only what we add stands in the configuration;
+where the owner's own value must give way, it is kept beside, to the letter, and comes back with `restore`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wsgi_contract import names
+from wsgi_contract.policy import dump_policy
+from wsgi_contract.servers.gunicorn import CMD_ARGS, ArgumentsError, merge_cmd_args
+from wsgi_operator.core.cover import covers
+from wsgi_operator.core.record import ANNOTATION_APPLIED, Kept, Original, Record, dump, original_of, record_of
+from wsgi_operator.core.server import Obstacle, Server
+from wsgi_operator.core.sidecar import (
+    POLICY_VOLUME,
+    Identity,
+    combine,
+    declared_identity,
+    policy_volume,
+    sidecar_container,
+)
+from wsgi_operator.core.workload import (
+    SHARE_PATH,
+    Object,
+    all_containers,
+    env_entry,
+    env_path,
+    find_container,
+    owners,
+    pod_spec,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One thing that an apply changes, for people.
+
+    Attributes:
+        name: a setting, `policy`, `image`, `identity` or `sidecar`.
+        before: None: it was left to the owner.
+        after: None: it is left to the owner again.
+    """
+
+    name: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to apply.
+
+    Attributes:
+        config: the apply configuration.
+        needed: whether it would change the live object.
+        first: whether the workload carries nothing of ours yet.
+        changes: what it changes; empty where somebody else's change is only undone.
+    """
+
+    config: Mapping[str, Any]
+    needed: bool
+    first: bool
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _CmdArgs:
+    """`GUNICORN_CMD_ARGS` as we want it (None: left alone), and the owner's, if it is overridden."""
+
+    ours: str | None
+    kept: Kept | None
+
+
+def plan(server: Server, deployment: Object, seen: Identity | None = None) -> Plan | Obstacle:
+    """Decide what to apply.
+
+    Args:
+        server: what is wanted.
+        deployment: as it is now.
+        seen: whom the reports saw the server run as, where that is not whom the sidecar runs as.
+    """
+    container = find_container(deployment, server.container)
+    if isinstance(container, Obstacle):
+        return container
+    record = record_of(deployment)
+    obstacle = _in_the_way(server, deployment, record)
+    if obstacle is not None:
+        return obstacle
+    args = _cmd_args(server, deployment, container, record)
+    if isinstance(args, Obstacle):
+        return args
+    learnt = combine(Identity(), seen, record.learnt if record else Identity())
+    share, share_kept = _share(deployment, record)
+    template = _template(
+        server, container, args, share, combine(declared_identity(server, deployment, container), None, learnt)
+    )
+    original = Original(container=container["name"], cmd_args=args.kept, share=share_kept)
+    ours = Record(
+        server=server.uid,
+        config=_digest(template),
+        cmd_args=args.ours,
+        share=share,
+        settings=dict(server.wanted.items()),
+        policy=dump_policy(server.policy),
+        image=server.sidecar.image,
+        learnt=learnt,
+    )
+    config = _configuration(server, template, ours, original)
+    needed = record is None or record.config != ours.config or not covers(deployment, config)
+    changes = _changes(record, ours) if needed else ()
+    return Plan(config=config, needed=needed, first=record is None, changes=changes)
+
+
+def _in_the_way(server: Server, deployment: Object, record: Record | None) -> Obstacle | None:
+    which, spec = deployment["metadata"]["name"], pod_spec(deployment)
+    if spec.get("hostPID"):
+        return Obstacle(
+            reason="HostPID",
+            message=f"Deployment {which} has hostPID: true, which Kubernetes does not allow together with "
+            "shareProcessNamespace, which the sidecar needs to see the server: remove hostPID",
+        )
+    if record is None and any(c["name"] == names.SIDECAR_CONTAINER for c in all_containers(deployment)):
+        return Obstacle(
+            reason="SidecarPresent",
+            message=f"Deployment {which} already has a container {names.SIDECAR_CONTAINER} that is not ours: remove it "
+            "from the manifest, and the operator adds its own",
+        )
+    if record is None and any(volume["name"] == POLICY_VOLUME for volume in spec.get("volumes") or ()):
+        return Obstacle(
+            reason="VolumePresent",
+            message=f"Deployment {which} already has a volume {POLICY_VOLUME}, a name the sidecar needs: rename it",
+        )
+    return _port_taken(server, deployment)
+
+
+def _port_taken(server: Server, deployment: Object) -> Obstacle | None:
+    port = server.sidecar.port
+    for container in all_containers(deployment):
+        taken = any(p.get("containerPort") == port for p in container.get("ports") or ())
+        if taken and container["name"] != names.SIDECAR_CONTAINER:
+            return Obstacle(
+                reason="PortTaken",
+                message=f"container {container['name']} already uses port {port}: give the sidecar another one in "
+                "spec.sidecar.port",
+            )
+    return None
+
+
+def _cmd_args(server: Server, deployment: Object, container: Object, record: Record | None) -> _CmdArgs | Obstacle:
+    entry = env_entry(container, CMD_ARGS)
+    if entry is not None and "valueFrom" in entry:
+        return _from_reference(server, container)
+    theirs = _theirs(deployment, container, entry, record)
+    try:
+        ours = merge_cmd_args(str(theirs.value or "") if theirs else "", server.wanted)
+    except ArgumentsError as error:
+        return Obstacle(
+            reason="CmdArgsUnreadable",
+            message=f"container {container['name']} has a {CMD_ARGS} that gunicorn itself would refuse ({error}): "
+            "mend it in the Deployment",
+        )
+    if theirs is None:
+        return _CmdArgs(ours=ours or None, kept=None)
+    overridden = record is not None and record.cmd_args is not None
+    return _CmdArgs(ours=ours, kept=theirs) if overridden or server.wanted.items() else _CmdArgs(ours=None, kept=None)
+
+
+def _from_reference(server: Server, container: Object) -> _CmdArgs | Obstacle:
+    if not server.wanted.items():
+        return _CmdArgs(ours=None, kept=None)
+    return Obstacle(
+        reason="CmdArgsFromReference",
+        message=f"container {container['name']} takes {CMD_ARGS} from a ConfigMap, Secret or field (valueFrom), which "
+        "cannot be merged with spec.settings: write it as a plain value in the Deployment, or as $(NAME) of another "
+        "variable that is taken from there, or leave spec.settings empty",
+    )
+
+
+def _theirs(deployment: Object, container: Object, entry: Object | None, record: Record | None) -> Kept | None:
+    """The owner's own value: what stands there, unless we wrote it ourselves; then what we kept."""
+    if entry is None:
+        return None
+    if record is not None and record.cmd_args is not None and entry.get("value") == record.cmd_args:
+        original = original_of(deployment)
+        return original.cmd_args if original else None
+    return Kept(value=entry.get("value"), owners=owners(deployment, env_path(container["name"], CMD_ARGS)))
+
+
+def _share(deployment: Object, record: Record | None) -> tuple[bool, Kept | None]:
+    """Whether we set shareProcessNamespace, and the owner's `false`, if it has one."""
+    live = pod_spec(deployment).get("shareProcessNamespace")
+    if live and record is not None and record.share:
+        original = original_of(deployment)
+        return True, original.share if original else None
+    if live:
+        return False, None
+    return True, None if live is None else Kept(value=False, owners=owners(deployment, SHARE_PATH))
+
+
+def _template(server: Server, container: Object, args: _CmdArgs, share: bool, identity: Identity) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "initContainers": [sidecar_container(server, container, identity)],
+        "volumes": [policy_volume()],
+    }
+    if share:
+        spec["shareProcessNamespace"] = True
+    if args.ours is not None:
+        entry = {"name": CMD_ARGS} | ({"value": args.ours} if args.ours else {})
+        spec["containers"] = [{"name": container["name"], "env": [entry]}]
+    metadata = {
+        "labels": {names.LABEL_SERVER: server.name},
+        "annotations": {names.ANNOTATION_POLICY: dump_policy(server.policy)},
+    }
+    return {"metadata": metadata, "spec": spec}
+
+
+def _configuration(server: Server, template: Object, record: Record, original: Original) -> dict[str, Any]:
+    annotations = {ANNOTATION_APPLIED: dump(record)}
+    if original:
+        annotations[names.ANNOTATION_ORIGINAL] = dump(original)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": server.workload, "namespace": server.namespace, "annotations": annotations},
+        "spec": {"template": template},
+    }
+
+
+def _digest(template: Object) -> str:
+    canonical = json.dumps(template, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _changes(before: Record | None, after: Record) -> tuple[Change, ...]:
+    if before is None:
+        return (Change(name="sidecar", before=None, after=after.image), *_setting_changes({}, after.settings))
+    others = (
+        ("policy", before.policy, after.policy),
+        ("image", before.image, after.image),
+        ("identity", _words(before.learnt), _words(after.learnt)),
+    )
+    return _setting_changes(before.settings, after.settings) + tuple(
+        Change(name=name, before=old, after=new) for name, old, new in others if old != new
+    )
+
+
+def _setting_changes(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[Change, ...]:
+    return tuple(
+        Change(name=name, before=_text(before.get(name)), after=_text(after.get(name)))
+        for name in dict(before) | dict(after)
+        if before.get(name) != after.get(name)
+    )
+
+
+def _text(value: int | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _words(identity: Identity) -> str | None:
+    return None if identity == Identity() else f"uid {identity.uid}, gid {identity.gid}"

@@ -1,0 +1,112 @@
+"""What the operator remembers on the Deployment itself, so that a restart forgets nothing.
+
+In: the Deployment's annotations. Out: `Record` (what we wrote last) and `Original` (what the owner had where we had to
+override), and their JSON. Rule: both travel in the very apply that changes the template, so that they can never tell
+of another template than the one they sit on.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from wsgi_contract import names
+from wsgi_operator.core.sidecar import Identity
+from wsgi_operator.core.workload import Object, Owner, annotations
+
+ANNOTATION_APPLIED: Final = f"{names.GROUP}/applied"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What we applied last.
+
+    Attributes:
+        server: uid of the WSGIServer.
+        config: hash of the applied configuration.
+        cmd_args: the text that we gave `GUNICORN_CMD_ARGS`; None if we left it alone.
+        share: whether we set shareProcessNamespace.
+        settings: the wanted settings at that time.
+        policy: the policy at that time.
+        image: the sidecar's.
+        learnt: whom the server was found to run as.
+    """
+
+    server: str
+    config: str
+    cmd_args: str | None
+    share: bool
+    settings: Mapping[str, int]
+    policy: str
+    image: str
+    learnt: Identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """One value of the owner's that we override.
+
+    Attributes:
+        value: None: the field was there, but empty.
+        owners: who owned the field before.
+    """
+
+    value: str | bool | None
+    owners: tuple[Owner, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Original:
+    """All that we override; None: the owner had nothing there.
+
+    Attributes:
+        container: the one whose environment is meant.
+        cmd_args: its `GUNICORN_CMD_ARGS`.
+        share: shareProcessNamespace, where the owner says false.
+    """
+
+    container: str
+    cmd_args: Kept | None = None
+    share: Kept | None = None
+
+    def __bool__(self) -> bool:
+        return self.cmd_args is not None or self.share is not None
+
+
+def dump(value: Record | Original) -> str:
+    """As stable JSON."""
+    return json.dumps(asdict(value), sort_keys=True, separators=(",", ":"))
+
+
+def record_of(deployment: Object) -> Record | None:
+    """What we applied last; None if nothing, or if the annotation was spoilt: then it is written anew."""
+    raw = _parsed(annotations(deployment).get(ANNOTATION_APPLIED))
+    try:
+        return Record(**(raw | {"learnt": Identity(**raw["learnt"])})) if raw else None
+    except (TypeError, KeyError):
+        return None
+
+
+def original_of(deployment: Object) -> Original | None:
+    """What the owner had; None if we override nothing."""
+    raw = _parsed(annotations(deployment).get(names.ANNOTATION_ORIGINAL))
+    try:
+        return (
+            Original(container=raw["container"], cmd_args=_kept(raw["cmd_args"]), share=_kept(raw["share"]))
+            if raw
+            else None
+        )
+    except (TypeError, KeyError):
+        return None
+
+
+def _kept(raw: Mapping[str, Any] | None) -> Kept | None:
+    return None if raw is None else Kept(value=raw["value"], owners=tuple(Owner(**owner) for owner in raw["owners"]))
+
+
+def _parsed(text: str | None) -> dict[str, Any]:
+    try:
+        raw = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return raw if isinstance(raw, dict) else {}

@@ -1,0 +1,103 @@
+"""How to give a Deployment back to its owner, byte for byte.
+
+In: the live Deployment. Out: at most two steps: an apply that takes all of ours out of the template and puts the
+owner's own values back, in one write (one roll, no flapping); then, where values were put back, a patch of metadata
+alone that hands their ownership back. Rule: each step can be done again; what the owner changed meanwhile stays.
+
+The second step is needed because giving up a field in an apply removes it, unless somebody else owns it too.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from wsgi_contract import names
+from wsgi_contract.servers.gunicorn import CMD_ARGS
+from wsgi_operator.core.record import Kept, Original, Record, dump, original_of, record_of
+from wsgi_operator.core.server import Obstacle
+from wsgi_operator.core.workload import (
+    SHARE_PATH,
+    Object,
+    Owner,
+    env_entry,
+    env_path,
+    find_container,
+    is_ours,
+    pod_spec,
+)
+
+
+def taken_out(deployment: Object) -> Mapping[str, Any] | None:
+    """The apply configuration that leaves the template as its owner wrote it.
+
+    None where the template holds nothing of ours any more.
+    """
+    record, original = record_of(deployment), original_of(deployment)
+    if record is None and (original is not None or not _ours(deployment)):
+        return None
+    metadata: dict[str, Any] = {
+        "name": deployment["metadata"]["name"],
+        "namespace": deployment["metadata"]["namespace"],
+    }
+    config: dict[str, Any] = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata}
+    if record is None or not original:
+        return config
+    metadata["annotations"] = {names.ANNOTATION_ORIGINAL: dump(original)}
+    spec = _put_back(deployment, record, original)
+    return config | ({"spec": {"template": {"spec": spec}}} if spec else {})
+
+
+def _put_back(deployment: Object, record: Record, original: Original) -> dict[str, Any]:
+    spec: dict[str, Any] = {}
+    container = find_container(deployment, original.container)
+    entry = None if isinstance(container, Obstacle) else env_entry(container, CMD_ARGS)
+    if original.cmd_args is not None and entry is not None and entry.get("value") == (record.cmd_args or None):
+        value = {"value": original.cmd_args.value} if original.cmd_args.value is not None else {}
+        spec["containers"] = [{"name": original.container, "env": [{"name": CMD_ARGS} | value]}]
+    if original.share is not None and pod_spec(deployment).get("shareProcessNamespace"):
+        spec["shareProcessNamespace"] = original.share.value
+    return spec
+
+
+def handed_back(deployment: Object) -> Mapping[str, Any] | None:
+    """The merge patch of metadata that ends our ownership and returns it to those who had it.
+
+    None where we own nothing and left no annotation. To be sent only after `taken_out` says None.
+    """
+    original = original_of(deployment)
+    entries: Sequence[Mapping[str, Any]] = deployment["metadata"].get("managedFields") or ()
+    if not _ours(deployment) and original is None:
+        return None
+    kept = [copy.deepcopy(dict(entry)) for entry in entries if not is_ours(entry)]
+    for value, path in _paths(original):
+        for owner in value.owners:
+            _give(kept, owner, path)
+    return {
+        "metadata": {
+            "resourceVersion": deployment["metadata"]["resourceVersion"],
+            "annotations": {names.ANNOTATION_ORIGINAL: None},
+            "managedFields": kept,
+        }
+    }
+
+
+def _ours(deployment: Object) -> bool:
+    return any(is_ours(entry) for entry in deployment["metadata"].get("managedFields") or ())
+
+
+def _paths(original: Original | None) -> list[tuple[Kept, tuple[str, ...]]]:
+    found = []
+    if original is not None and original.cmd_args is not None:
+        found.append((original.cmd_args, env_path(original.container, CMD_ARGS)))
+    if original is not None and original.share is not None:
+        found.append((original.share, SHARE_PATH))
+    return found
+
+
+def _give(entries: list[dict[str, Any]], owner: Owner, path: Sequence[str]) -> None:
+    """Add a field to a manager's entry; one that went away meanwhile gets nothing."""
+    for entry in entries:
+        if (entry["manager"], entry["operation"]) == (owner.manager, owner.operation) and not entry.get("subresource"):
+            fields = entry.setdefault("fieldsV1", {})
+            for part in path:
+                fields = fields.setdefault(part, {})

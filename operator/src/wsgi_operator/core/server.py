@@ -1,0 +1,96 @@
+"""What one WSGIServer asks for, and which of several may have its workload.
+
+In: nothing. Out: `Server`, `Obstacle`, `owner_of`. Rule: these values are what the API server accepted, in our own
+units; where the user said nothing they hold None, and the step that needs a value decides, with a reason.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from wsgi_contract import names
+from wsgi_contract.policy import Policy
+from wsgi_contract.settings import Wanted
+
+PullPolicy = Literal["Always", "IfNotPresent", "Never"]
+
+DEFAULT_RESOURCES: Final[Mapping[str, Mapping[str, str]]] = {
+    "requests": {"cpu": "20m", "memory": "64Mi"},
+    "limits": {"memory": "256Mi"},
+}
+"""Room for one Python process that looks once a second. No CPU limit: a throttled watchdog sees hangs that are its own;
+the request alone gives it its share."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sidecar:
+    """How the sidecar container shall be.
+
+    Attributes:
+        image: with tag or digest.
+        pull_policy: as Kubernetes knows it.
+        resources: requests and limits, as Kubernetes knows them.
+        run_as_user: None: the server's own, as far as it can be told.
+        run_as_group: None: likewise.
+        port: of `/report` and `/metrics`.
+    """
+
+    image: str
+    pull_policy: PullPolicy = "IfNotPresent"
+    resources: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: DEFAULT_RESOURCES)
+    run_as_user: int | None = None
+    run_as_group: int | None = None
+    port: int = names.SIDECAR_PORT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """One WSGIServer.
+
+    Attributes:
+        namespace: its own and its workload's.
+        name: its own.
+        uid: tells it from an earlier one of the same name.
+        generation: of the spec that these values were read from.
+        created: RFC 3339; the earlier of two keeps the workload.
+        workload: name of the Deployment.
+        container: the one that gunicorn runs in; None: the only one there is.
+        wanted: settings.
+        policy: what the watchdog may do.
+        sidecar: the container to add.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    created: str
+    workload: str
+    container: str | None
+    wanted: Wanted
+    policy: Policy
+    sidecar: Sidecar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obstacle:
+    """Why a step cannot be done: a value, not an exception; it ends up in the Stalled condition.
+
+    Attributes:
+        reason: one CamelCase word.
+        message: what is wrong and what to do.
+    """
+
+    reason: str
+    message: str
+
+
+def owner_of(bodies: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Which of the WSGIServers that name the same workload may have it: the oldest; one at a time.
+
+    One that is being deleted keeps its claim until its restore is done: two must never write one template.
+
+    Args:
+        bodies: at least one WSGIServer object.
+    """
+    return min(bodies, key=lambda body: (body["metadata"]["creationTimestamp"], body["metadata"]["uid"]))

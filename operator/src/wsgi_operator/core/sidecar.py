@@ -1,0 +1,139 @@
+"""The container that is added beside the server, and whom it runs as.
+
+In: a `Server`, the Deployment, the identity that was seen or learnt. Out: the container and its volume as Kubernetes
+knows them. Rule: the sidecar gets what the server's own container has, and nothing more: same uid and gid (the kernel
+lets only the same user read a process closely), no capability that the server was denied, never privileged.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from wsgi_contract import names
+from wsgi_contract.report import Report
+from wsgi_operator.core.server import Server
+from wsgi_operator.core.workload import Object, pod_spec
+
+POLICY_VOLUME: Final = "wsgi-policy"
+POLICY_DIR: Final = "/etc/wsgi-sidecar"
+POLICY_FILE: Final = "policy.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Whom a container runs as; None: not said by anybody."""
+
+    uid: int | None = None
+    gid: int | None = None
+
+
+def declared_identity(server: Server, deployment: Object, container: Object) -> Identity:
+    """Whom the manifests say: the WSGIServer before the container before the pod."""
+    layers = (
+        {"runAsUser": server.sidecar.run_as_user, "runAsGroup": server.sidecar.run_as_group},
+        container.get("securityContext") or {},
+        pod_spec(deployment).get("securityContext") or {},
+    )
+    return Identity(uid=_first(layers, "runAsUser"), gid=_first(layers, "runAsGroup"))
+
+
+def _first(layers: Iterable[Mapping[str, Any]], key: str) -> int | None:
+    return next((layer[key] for layer in layers if layer.get(key) is not None), None)
+
+
+def seen_identity(reports: Iterable[Report]) -> Identity | None:
+    """Whom the servers really run as, where a sidecar found that it is somebody else.
+
+    None where nobody is mistaken, or where the servers do not agree: then there is nothing to learn.
+    """
+    seen = [(r.server, r.sidecar) for r in reports if r.server is not None]
+    if all((server.uid, server.gid) == (sidecar.uid, sidecar.gid) for server, sidecar in seen):
+        return None
+    identities = {(server.uid, server.gid) for server, _ in seen}
+    if len(identities) != 1:
+        return None
+    uid, gid = identities.pop()
+    return Identity(uid=uid, gid=gid)
+
+
+def combine(declared: Identity, seen: Identity | None, learnt: Identity) -> Identity:
+    """What is declared, else what was seen just now, else what was learnt before.
+
+    Declared wins over seen, or the two would take turns: once the sidecar runs as seen, nothing is seen any more.
+    """
+    fallback = seen or learnt
+    return Identity(
+        uid=declared.uid if declared.uid is not None else fallback.uid,
+        gid=declared.gid if declared.gid is not None else fallback.gid,
+    )
+
+
+def sidecar_container(server: Server, container: Object, identity: Identity) -> dict[str, Any]:
+    """The native sidecar: an init container that is up before the server and leaves after it.
+
+    It has a liveness probe and no other: a watchdog that is not ready must never take the server out of service, and
+    one that does not start must never keep the server from starting.
+    """
+    port = server.sidecar.port
+    return {
+        "name": names.SIDECAR_CONTAINER,
+        "image": server.sidecar.image,
+        "imagePullPolicy": server.sidecar.pull_policy,
+        "command": ["wsgi-sidecar", "watch"],
+        "restartPolicy": "Always",
+        "env": _env(port, container["name"]),
+        "ports": [{"name": names.SIDECAR_PORT_NAME, "containerPort": port, "protocol": "TCP"}],
+        "resources": {kind: dict(amounts) for kind, amounts in server.sidecar.resources.items()},
+        "livenessProbe": {
+            "httpGet": {"path": "/livez", "port": port, "scheme": "HTTP"},
+            "periodSeconds": 10,
+            "timeoutSeconds": 5,
+            "failureThreshold": 3,
+        },
+        "securityContext": _security(container, identity),
+        "volumeMounts": [{"name": POLICY_VOLUME, "mountPath": POLICY_DIR, "readOnly": True}],
+    }
+
+
+def policy_volume() -> dict[str, Any]:
+    """The pod's policy annotation as a file: orders reach the sidecar without any port that takes them."""
+    source = {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{names.ANNOTATION_POLICY}']"}
+    return {"name": POLICY_VOLUME, "downwardAPI": {"items": [{"path": POLICY_FILE, "fieldRef": source}]}}
+
+
+def _env(port: int, container: str) -> list[dict[str, Any]]:
+    plain = {
+        names.ENV_PORT: str(port),
+        names.ENV_LOG_FORMAT: "json",
+        names.ENV_POLICY_FILE: f"{POLICY_DIR}/{POLICY_FILE}",
+        names.ENV_SERVER_CONTAINER: container,
+    }
+    from_pod = {
+        names.ENV_POD_NAMESPACE: "metadata.namespace",
+        names.ENV_POD_NAME: "metadata.name",
+        names.ENV_POD_UID: "metadata.uid",
+    }
+    return [{"name": name, "value": value} for name, value in plain.items()] + [
+        {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
+        for name, path in from_pod.items()
+    ]
+
+
+def _security(container: Object, identity: Identity) -> dict[str, Any]:
+    # The kernel refuses to open a process that has a capability we lack. So beside a root server, which keeps the
+    # runtime's default capabilities unless its manifest drops them, the sidecar must have the very same ones.
+    theirs = (container.get("securityContext") or {}).get("capabilities")
+    capabilities = theirs if identity.uid == 0 else {"drop": ["ALL"]}
+    security: dict[str, Any] = {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": identity.uid != 0,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    if capabilities:
+        security["capabilities"] = dict(capabilities)
+    if identity.uid is not None:
+        security["runAsUser"] = identity.uid
+    if identity.gid is not None:
+        security["runAsGroup"] = identity.gid
+    return security
