@@ -33,7 +33,7 @@ def demo() -> None:
         address = shop.open_shop(story, here)
         before = here.kube.template("shop")
         with Visitors(here.kube, address, here.shop.reference) as visitors:
-            shop.show_rates(story, visitors, "healthy", seconds=4)
+            shop.show_rates(story, visitors, seconds=4)
             shop.freeze_unwatched(story, here.kube, visitors)
             shop.adopt(story, here.kube, visitors)
             shop.freeze_watched(story, here.kube, visitors)

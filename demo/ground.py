@@ -101,6 +101,8 @@ def empty_namespaces(kube: Kube) -> None:
     if _exists(kube, "crd", "wsgiservers.wsgi.dev") and _exists(kube, "namespace", SHOP_NAMESPACE):
         _let_go(kube)
     kube.run("delete", "namespace", SHOP_NAMESPACE, "--ignore-not-found", "--wait")
+    # The images' tag is always the same: an operator of a demo before would go on running the code of that day.
+    kube.helm_run("uninstall", RELEASE, "--namespace", SYSTEM_NAMESPACE, "--ignore-not-found", "--wait")
     for namespace in (SHOP_NAMESPACE, SYSTEM_NAMESPACE):
         if not _exists(kube, "namespace", namespace):
             kube.run("create", "namespace", namespace)
@@ -108,10 +110,17 @@ def empty_namespaces(kube: Kube) -> None:
 
 
 def install(kube: Kube, operator: Image, sidecar: Image) -> tuple[str, ...]:
-    """Install the chart and wait until the operator is ready; the words a person would type."""
+    """Install the chart and wait until the operator is ready; the words a person would type.
+
+    It serves the shop's namespace alone, so that it cannot meet another operator of the same cluster. A CRD that is
+    there already is brought to this tree's state first, for Helm would leave it as it is.
+    """
+    if _exists(kube, "crd", "wsgiservers.wsgi.dev"):
+        kube.run("apply", "--server-side", "--force-conflicts", "-f", str(CHART / "crds"))
     words = (
         "upgrade", "--install", RELEASE, str(CHART), "--namespace", SYSTEM_NAMESPACE, "--wait", "--timeout", "120s",
         "--set", f"image.repository={operator.repository},image.tag={operator.tag}",
+        "--set", f"watch.namespaces={{{SHOP_NAMESPACE}}},reports.intervalSeconds=2",
         "--set", f"sidecar.image.repository={sidecar.repository},sidecar.image.tag={sidecar.tag}",
     )  # fmt: skip
     kube.helm_run(*words)

@@ -40,7 +40,7 @@ def open_shop(story: Story, here: Ground) -> str:
     return here.kube.run("get", "service", "shop", "-o", "jsonpath={.spec.clusterIP}")
 
 
-def show_rates(story: Story, visitors: Visitors, name: str, *, seconds: int) -> float:
+def show_rates(story: Story, visitors: Visitors, *, seconds: int) -> float:
     """Show the rate of that many seconds as they pass; the last one.
 
     Raises:
@@ -49,7 +49,7 @@ def show_rates(story: Story, visitors: Visitors, name: str, *, seconds: int) -> 
     rate = 0.0
     for _ in range(seconds):
         rate = _next_rate(visitors)
-        story.rate(name, rate, FULL_RATE)
+        story.rate(_named(rate), rate, FULL_RATE)
     return rate
 
 
@@ -64,12 +64,12 @@ def freeze_unwatched(story: Story, kube: Kube, visitors: Visitors) -> None:
     pod = _pod(kube)
     with visitors.silent(SILENT, _address(kube, pod), PORT):
         story.say(f"{SILENT} silent connections are open")
-        show_rates(story, visitors, "frozen", seconds=UNWATCHED_S)
+        show_rates(story, visitors, seconds=UNWATCHED_S)
     story.say("now they are closed again; the workers stay frozen:")
-    if show_rates(story, visitors, "frozen", seconds=3) > FULL_RATE / 20:
+    if show_rates(story, visitors, seconds=3) > 0:
         raise StepError("the shop still serves: it did not freeze, so there is nothing to heal")
     story.quote(evidence.pod_line(kube, pod))
-    story.say("Running, Ready, no restart. A probe that queues behind it would end the whole pod, after half a minute.")
+    story.say("Running, Ready, no restart: half a minute until a readiness probe gives up, and that heals nothing.")
 
 
 def adopt(story: Story, kube: Kube, visitors: Visitors) -> None:
@@ -100,13 +100,13 @@ def freeze_watched(story: Story, kube: Kube, visitors: Visitors) -> None:
         "for five seconds, then looks again, then kills that worker's whole tree; gunicorn starts a new one.",
     )
     pod = _pod(kube)
-    show_rates(story, visitors, "healthy", seconds=2)
+    show_rates(story, visitors, seconds=2)
     with visitors.silent(SILENT, _address(kube, pod), PORT):
         began = story.elapsed_s
         story.say(f"{SILENT} silent connections are open")
         _watch_healing(story, visitors)
     story.say(f"healed {story.elapsed_s - began:.1f} s after the first silent connection, with the pod never restarted")
-    show_rates(story, visitors, "healed", seconds=2)
+    show_rates(story, visitors, seconds=2)
     _tell_kill(story, kube, pod)
 
 
@@ -124,7 +124,7 @@ def resize(story: Story, kube: Kube, visitors: Visitors) -> None:
     story.until("a new pod is running", lambda: [pod for pod in evidence.running_pods(kube) if pod != old], within_s=60)
     _rolled_out(kube)
     story.until("the old pod has left", lambda: not evidence.leaving_pods(kube), within_s=60)
-    show_rates(story, visitors, "resized", seconds=2)
+    show_rates(story, visitors, seconds=2)
     seconds = visitors.since(mark)
     served, failed = sum(s.served for s in seconds), sum(s.failed for s in seconds)
     story.say(f"requests during the roll: {served} served, {failed} failed")
@@ -149,7 +149,7 @@ def let_go(story: Story, kube: Kube, visitors: Visitors, before: str) -> None:
     story.say(f"pod template before and after: {len(before)} and {len(after)} bytes, equal byte for byte")
     _rolled_out(kube)
     story.until("the pod with the sidecar has left", lambda: not evidence.leaving_pods(kube), within_s=60)
-    show_rates(story, visitors, "let go", seconds=2)
+    show_rates(story, visitors, seconds=2)
     story.say(f"failed requests meanwhile: {sum(second.failed for second in visitors.since(mark))}")
     story.quote(evidence.pod_line(kube, _pod(kube)))
 
@@ -159,10 +159,9 @@ def _watch_healing(story: Story, visitors: Visitors) -> None:
     frozen = 0
     for _ in range(90):
         rate = _next_rate(visitors)
-        serving = rate > FULL_RATE / 4
-        story.rate("healed" if serving and frozen else "serving" if serving else "frozen", rate, FULL_RATE)
+        story.rate(_named(rate), rate, FULL_RATE)
         frozen += rate == 0
-        if serving and frozen:
+        if frozen and rate > FULL_RATE / 4:
             return
     raise StepError(
         "the shop was not healed within 90 s; see kubectl -n wsgi-demo logs deploy/shop -c wsgi-sidecar"
@@ -203,6 +202,10 @@ def _is_ready(kube: Kube) -> bool:
     status = server.get("status", {})
     conditions = {condition["type"]: condition["status"] for condition in status.get("conditions", [])}
     return status.get("observedGeneration") == server["metadata"]["generation"] and conditions.get("Ready") == "True"
+
+
+def _named(rate: float) -> str:
+    return "serving" if rate > FULL_RATE * 3 / 4 else "faltering" if rate else "frozen"
 
 
 def _next_rate(visitors: Visitors) -> float:
