@@ -137,12 +137,12 @@ class AcceptQueue:
 
     Attributes:
         length: connections waiting now.
-        limit: the backlog in force.
+        limit: the backlog in force; None where the kernel did not tell it.
         listeners: addresses, for example `0.0.0.0:8000` or `unix:/run/app.sock`.
     """
 
     length: int
-    limit: int
+    limit: int | None
     listeners: tuple[str, ...]
 
 

@@ -6,14 +6,21 @@ read with argparse as gunicorn itself does (`gunicorn/app/base.py`, `gunicorn/co
 """
 
 import argparse
-import ast
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
+from wsgi_contract.servers.gunicorn_file import ConfigFile, parse_config_file
+from wsgi_contract.servers.gunicorn_values import ArgumentsError, from_word
 from wsgi_contract.settings import SETTING_NAMES, Setting, SettingName, Source, Value, Wanted
+
+__all__ = [
+    "CMD_ARGS", "DEFAULTS", "DEFAULT_CONFIG", "FLAGS", "WEB_CONCURRENCY", "Arguments", "ArgumentsError", "ConfigFile",
+    "Sources", "connection_limit", "effective_settings", "freezes_when_full", "merge_cmd_args", "parse_arguments",
+    "parse_cmd_args", "parse_config_file", "parse_release",
+]  # fmt: skip
 
 CMD_ARGS: Final = "GUNICORN_CMD_ARGS"
 WEB_CONCURRENCY: Final = "WEB_CONCURRENCY"
@@ -31,19 +38,6 @@ FLAGS: Final[Mapping[SettingName, tuple[str, ...]]] = {
     "max_requests_jitter": ("--max-requests-jitter",),
     "backlog": ("--backlog",),
     "preload_app": ("--preload",),
-}
-FILE_NAMES: Final[Mapping[str, SettingName]] = {
-    "workers": "workers",
-    "threads": "threads",
-    "timeout": "timeout_s",
-    "graceful_timeout": "graceful_timeout_s",
-    "keepalive": "keepalive_s",
-    "worker_connections": "worker_connections",
-    "worker_class": "worker_class",
-    "max_requests": "max_requests",
-    "max_requests_jitter": "max_requests_jitter",
-    "backlog": "backlog",
-    "preload_app": "preload_app",
 }
 DEFAULTS: Final[Mapping[SettingName, Value]] = {
     "workers": 1,
@@ -68,10 +62,6 @@ _OTHER_WITH_VALUE: Final = (
     ("--keyfile",),
 )  # fmt: skip
 _OTHER_WITHOUT_VALUE: Final = (("-D", "--daemon"), ("-R", "--enable-stdio-inheritance"), ("--reload",), ("--spew",))
-
-
-class ArgumentsError(ValueError):
-    """Arguments that gunicorn itself would refuse; the message says which."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -115,13 +105,11 @@ def parse_arguments(tokens: Sequence[str]) -> Arguments:
     """Read gunicorn arguments, without the program's own name.
 
     Raises:
-        ArgumentsError: a flag without its value, or a number that is not one.
+        ArgumentsError: a flag without its value, an ambiguous one, or a number that is not one.
     """
-    found = vars(_parser().parse_known_args(list(tokens))[0])
-    settings = tuple(
-        (name, _typed(name, *found[name]), found[name][1]) for name in SETTING_NAMES if found[name] is not None
-    )
-    return Arguments(settings=settings, config=found["config"][0] if found["config"] else None)
+    found = _said_by_flags(tokens)
+    settings = tuple((name, _value(name, *found[name]), found[name][1]) for name in SETTING_NAMES if name in found)
+    return Arguments(settings=settings, config=found["config"][0] if "config" in found else None)
 
 
 def parse_cmd_args(text: str) -> Arguments:
@@ -130,20 +118,24 @@ def parse_cmd_args(text: str) -> Arguments:
     Raises:
         ArgumentsError: unbalanced quotes, or as `parse_arguments`.
     """
+    return parse_arguments(_words(text))
+
+
+def _words(text: str) -> list[str]:
     try:
-        tokens = shlex.split(text)
+        return shlex.split(text)
     except ValueError as error:
         raise ArgumentsError(f"{CMD_ARGS} cannot be split into words: {error}") from None
-    return parse_arguments(tokens)
 
 
-def _typed(name: SettingName, value: Any, written: str) -> Value:
-    if name in ("worker_class", "preload_app"):
-        return value  # type: ignore[no-any-return]
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        raise ArgumentsError(f"{written!r}: {value!r} is not a whole number") from None
+def _said_by_flags(tokens: Sequence[str]) -> dict[str, tuple[Any, str]]:
+    """Per flag its last value, still as written, and the words that gave it."""
+    found = vars(_parser().parse_known_args(list(tokens))[0])
+    return {name: said for name, said in found.items() if said is not None}
+
+
+def _value(name: SettingName, value: Any, written: str) -> Value:
+    return True if value is True else from_word(name, value, written)
 
 
 def merge_cmd_args(existing: str, wanted: Wanted) -> str:
@@ -152,84 +144,20 @@ def merge_cmd_args(existing: str, wanted: Wanted) -> str:
     The owner's text stays as it is, to the letter: in argparse the last of two equal flags wins, so appending is
     enough, and `$(VAR)` references that Kubernetes expands survive.
 
-    >>> merge_cmd_args("--log-level=debug -w 2", Wanted(workers=4, timeout_s=60))
-    '--log-level=debug -w 2 --workers=4 --timeout=60'
+    >>> merge_cmd_args("--log-level=debug -w $(N)", Wanted(workers=4, timeout_s=60))
+    '--log-level=debug -w $(N) --workers=4 --timeout=60'
 
     Raises:
-        ArgumentsError: the existing text cannot be read; gunicorn would not start with it either.
+        ArgumentsError: the existing text cannot be read (gunicorn would not start with it either), or it ends the
+            flags with `--`, so that nothing behind it would count.
     """
-    parse_cmd_args(existing)
+    _said_by_flags(_words(existing))
     ours = " ".join(f"{FLAGS[name][-1]}={value}" for name, value in wanted.items())
-    return f"{existing} {ours}" if existing.strip() and ours else existing or ours
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigFile:
-    """What can be read from a config file without executing it.
-
-    Attributes:
-        settings: literals assigned at the top level.
-        computed: names assigned from something that is not a literal: in force, but unknown to us.
-    """
-
-    settings: tuple[tuple[SettingName, Value], ...] = ()
-    computed: tuple[SettingName, ...] = ()
-
-
-def parse_config_file(source: str) -> ConfigFile:
-    """Read a gunicorn config file's literal assignments.
-
-    Raises:
-        ArgumentsError: not Python.
-    """
-    try:
-        module = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ArgumentsError(f"the config file is not Python: {error}") from None
-    values: dict[SettingName, Value] = {}
-    computed: set[SettingName] = set()
-    for target, value in _assignments(module):
-        name = FILE_NAMES.get(target)
-        if name is None:
-            continue
-        literal = _literal(value)
-        values.pop(name, None)
-        computed.discard(name)
-        if literal is None:
-            computed.add(name)
-        else:
-            values[name] = literal
-    # What an if, a loop or a try binds depends on things that only running the file would tell.
-    for name in _bound_conditionally(module):
-        values.pop(name, None)
-        computed.add(name)
-    return ConfigFile(settings=tuple(values.items()), computed=tuple(sorted(computed)))
-
-
-def _assignments(module: ast.Module) -> Iterable[tuple[str, ast.expr]]:
-    for node in module.body:
-        if isinstance(node, ast.Assign):
-            for target in node.targets:
-                if isinstance(target, ast.Name):
-                    yield target.id, node.value
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
-            yield node.target.id, node.value
-
-
-def _bound_conditionally(module: ast.Module) -> Iterable[SettingName]:
-    blocks = (node for node in module.body if isinstance(node, (ast.If, ast.For, ast.While, ast.Try, ast.With)))
-    for block in blocks:
-        for node in ast.walk(block):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in FILE_NAMES:
-                yield FILE_NAMES[node.id]
-
-
-def _literal(node: ast.expr) -> Value | None:
-    try:
-        value = ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return None
-    return value if isinstance(value, (int, float, str, bool)) else None
+    merged = f"{existing} {ours}" if existing.strip() and ours else existing or ours
+    said = _said_by_flags(_words(merged))
+    if any(name not in said or said[name][0] != str(value) for name, value in wanted.items()):
+        raise ArgumentsError(f"{CMD_ARGS} {existing!r} hides what is written behind it from gunicorn; remove the `--`")
+    return merged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,16 +217,17 @@ def _in_force(
         return Setting(name=name, value=None, source="unknown", said_by="config file" if file else None)
     if name in dict(file.settings):
         return Setting(name=name, value=dict(file.settings)[name], source="config-file", said_by="config file")
-    if name == "workers" and (web_concurrency is None or web_concurrency):
-        count = int(web_concurrency) if web_concurrency and web_concurrency.strip().isdecimal() else None
-        source = "environment" if count is not None else "unknown"
-        return Setting(name=name, value=count, source=source, said_by=WEB_CONCURRENCY)
+    if name == "workers" and web_concurrency is None:
+        return Setting(name=name, value=None, source="unknown", said_by=WEB_CONCURRENCY)
+    if name == "workers" and web_concurrency:
+        value = from_word(name, web_concurrency, f"{WEB_CONCURRENCY}={web_concurrency}")
+        return Setting(name=name, value=value, source="environment", said_by=WEB_CONCURRENCY)
     return Setting(name=name, value=DEFAULTS[name], source="default")
 
 
 def _real_class(settings: Mapping[SettingName, Setting]) -> Setting:
     worker_class, threads = settings["worker_class"], settings["threads"]
-    if worker_class.value != "sync" or threads.value == 1:
+    if not _is_sync(worker_class.value) or threads.value in (0, 1):
         return worker_class
     if threads.value is None:
         return Setting(name="worker_class", value=None, source="unknown", said_by="sync or gthread: threads is unknown")
@@ -308,6 +237,10 @@ def _real_class(settings: Mapping[SettingName, Setting]) -> Setting:
         source=threads.source,
         said_by=f"sync with threads > 1 ({threads.said_by})",
     )
+
+
+def _is_sync(worker_class: Value | None) -> bool:
+    return isinstance(worker_class, str) and (worker_class == "sync" or worker_class.endswith("SyncWorker"))
 
 
 def parse_release(release: str | None) -> tuple[int, ...] | None:
@@ -332,7 +265,7 @@ def connection_limit(settings: Iterable[Setting]) -> int | None:
     """
     by_name = {setting.name: setting.value for setting in settings}
     worker_class, limit = by_name.get("worker_class"), by_name.get("worker_connections")
-    if worker_class == "sync":
+    if _is_sync(worker_class):
         return 1
     counts = isinstance(worker_class, str) and worker_class.rpartition(".")[2] in (
         "gthread", "gevent", "gevent_wsgi", "gevent_pywsgi", "eventlet",
