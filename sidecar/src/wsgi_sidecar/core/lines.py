@@ -1,0 +1,123 @@
+"""What goes to the log: one line per thing that happened, for a person at night.
+
+In: the ledger and the view before and after one look. Out: `Line`s. Rule: a line is written when something begins,
+ends, or is decided anew; a state that lasts writes nothing.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from wsgi_contract.report import Incident, Kill
+from wsgi_sidecar.core.account import Ledger, told
+from wsgi_sidecar.core.telling import View
+
+Level = Literal["info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line of the log.
+
+    Attributes:
+        event: a word that does not change, to search and count by.
+        message: for a person.
+        level: how much it matters.
+        fields: the same as values, for a machine.
+    """
+
+    event: str
+    message: str
+    level: Level = "info"
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+
+def lines(before: Ledger, after: Ledger) -> tuple[Line, ...]:
+    """The lines of one look's incidents and kills, in the order in which things happen."""
+    return (*_incidents(before, after), *_kills(before, after), *_ends(before, after))
+
+
+def _incidents(before: Ledger, after: Ledger) -> Iterator[Line]:
+    for incident in after.open.values():
+        known = before.open.get(incident.id)
+        if known is None or known.action != incident.action:
+            yield _incident(incident)
+
+
+def _kills(before: Ledger, after: Ledger) -> Iterator[Line]:
+    for deed in after.deeds:
+        if int(deed.kill.id.rpartition("-")[2]) > before.struck:
+            yield _kill(deed.kill)
+
+
+def _ends(before: Ledger, after: Ledger) -> Iterator[Line]:
+    for incident in after.ended:
+        if incident.id in before.open:
+            lasted = (incident.ended_at or incident.since) - incident.since
+            yield Line(
+                event="incident-ended",
+                message=f"{incident.kind}{_where(incident.slot)} ended after {lasted:.1f} s: {incident.outcome}",
+                fields={"id": incident.id, "kind": incident.kind, "slot": incident.slot, "outcome": incident.outcome},
+            )
+
+
+def _incident(incident: Incident) -> Line:
+    return Line(
+        event="incident",
+        message=f"{incident.kind}: {incident.summary}. What is done: {incident.action}",
+        level="warning",
+        fields={
+            "id": incident.id,
+            "kind": incident.kind,
+            "slot": incident.slot,
+            "pid": incident.process.pid if incident.process else None,
+            "since": incident.since,
+            "action": incident.action,
+            "evidence": {e.name: f"{e.value} {e.unit}".strip() if e.unit else e.value for e in incident.evidence},
+        },
+    )
+
+
+def _kill(kill: Kill) -> Line:
+    return Line(
+        event="kill",
+        message=f"{kill.outcome}: {kill.target}{_where(kill.slot)} (pid {kill.process.pid}), {told(kill)}. "
+        f"Why: {kill.message}",
+        level="error" if kill.outcome in ("survived", "refused") else "warning",
+        fields=asdict(kill) | {"pid": kill.process.pid},
+    )
+
+
+def _where(slot: int | None) -> str:
+    return "" if slot is None else f" in slot {slot}"
+
+
+def server_lines(before: View | None, now: View) -> tuple[Line, ...]:
+    """The lines about the server itself and about what cannot be seen of it: found, gone, unknown, known again."""
+    return (*_server(before, now), *_unknowns(before, now))
+
+
+def _server(before: View | None, now: View) -> Iterator[Line]:
+    then = before.family.master.id if before and before.family else None
+    master = now.family.master if now.family else None
+    if then is not None and (master is None or master.id != then):
+        yield Line(event="server-lost", message=f"the server (pid {then.pid}) has ended", fields={"pid": then.pid})
+    if now.family is not None and master is not None and master.id != then:
+        what = f"{now.family.kind} {now.release or 'of unknown release'}"
+        yield Line(
+            event="server-found",
+            message=f"watching {what}, master pid {master.id.pid}, {len(now.family.workers)} workers",
+            fields={"kind": now.family.kind, "release": now.release, "pid": master.id.pid},
+        )
+
+
+def _unknowns(before: View | None, now: View) -> Iterator[Line]:
+    then = before.unknowns if before else ()
+    for unknown in now.unknowns:
+        if unknown not in then:
+            yield Line(
+                event="unknown",
+                message=f"{unknown.what} unknown: {unknown.why}; {unknown.remedy}",
+                level="warning",
+                fields=asdict(unknown),
+            )

@@ -1,0 +1,136 @@
+"""The shape that all rules share: what a rule sees, what it says, what it remembers.
+
+In: a `Sight`, and the rule's own memory of earlier looks. Out: a `Verdict`. Rule: a rule is a value (`Rule`) made of
+pure functions; it remembers only what it hands back, names its numbers, and when in doubt says nothing.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wsgi_contract.policy import Policy
+from wsgi_contract.report import Evidence, IncidentKind, KillTarget, ProcessId
+from wsgi_contract.servers.gunicorn import connection_limit
+from wsgi_contract.settings import Setting
+from wsgi_sidecar.core.family import Family
+from wsgi_sidecar.core.snapshot import Closeup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What the server was told to be, as far as it could be read.
+
+    Attributes:
+        release: of the server; None where it could not be read.
+        worker_class: as gunicorn names it; None likewise.
+        connection_limit: connections one worker accepts at most; None where there is no limit, or unknown.
+        timeout_s: seconds without a heartbeat after which the arbiter kills; 0 never; None where unknown.
+    """
+
+    release: str | None
+    worker_class: str | None
+    connection_limit: int | None
+    timeout_s: float | None
+
+
+def terms(release: str | None, settings: tuple[Setting, ...]) -> Terms:
+    """The few settings that rules ask for."""
+    values = {setting.name: setting.value for setting in settings}
+    worker_class, timeout = values.get("worker_class"), values.get("timeout_s")
+    return Terms(
+        release=release,
+        worker_class=worker_class if isinstance(worker_class, str) else None,
+        connection_limit=connection_limit(settings),
+        timeout_s=timeout if isinstance(timeout, (int, float)) else None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """All that a rule may look at.
+
+    Attributes:
+        family: now.
+        before: the look before, of the same master; None at the first.
+        closeups: of the processes some rule asked for, as far as they still live; empty while asking.
+        terms: what the server was told to be.
+        policy: in force.
+    """
+
+    family: Family
+    before: Family | None
+    terms: Terms
+    policy: Policy
+    closeups: Mapping[ProcessId, Closeup]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Something wrong that is true now.
+
+    Attributes:
+        kind: which.
+        process: the process it concerns: the root of the tree that a cure would end.
+        slot: the worker's, if it is one.
+        since: wall clock from which on it was seen.
+        summary: one sentence with the numbers in it.
+        evidence: the numbers.
+        target: what a cure would end; None where killing is no cure.
+        spare: why it is told but must not be cured by a kill; None where it may.
+        serving: the process may still serve requests, so that the last one of its kind must stay.
+    """
+
+    kind: IncidentKind
+    process: ProcessId
+    slot: int | None
+    since: float
+    summary: str
+    evidence: tuple[Evidence, ...]
+    target: KillTarget | None
+    spare: str | None = None
+    serving: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a rule says about one sight.
+
+    Attributes:
+        faults: what is wrong now.
+        memory: handed back to the rule at the next look.
+        again_at: monotonic time at which a look would settle a suspicion; None where the usual pace will do.
+    """
+
+    faults: tuple[Fault, ...]
+    memory: Any
+    again_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One kind of incident: how it is suspected, judged and, right before a kill, looked at again.
+
+    Attributes:
+        kind: which.
+        target: what its cure would end; None where no kill cures it.
+        blank: the memory before the first look.
+        suspects: from the cheap look alone: processes whose closeup the judgement needs now.
+        judge: the verdict.
+        doubt: from the closeup of the decision and one taken right before the first signal: why the kill must not
+            happen; None where the fault still stands.
+    """
+
+    kind: IncidentKind
+    target: KillTarget | None
+    blank: Any
+    suspects: Callable[[Sight, Any], frozenset[ProcessId]]
+    judge: Callable[[Sight, Any], Verdict]
+    doubt: Callable[[Closeup, Closeup, Policy], str | None]
+
+
+def cores(worker: ProcessId, now: Family, before: Family | None) -> float | None:
+    """Cores that a worker used since the look before, all threads together; None at its first sight."""
+    seen, then = now.worker(worker), before.worker(worker) if before else None
+    if seen is None or then is None or before is None or now.monotonic <= before.monotonic:
+        return None
+    return max(0.0, seen.process.cpu_s - then.process.cpu_s) / (now.monotonic - before.monotonic)

@@ -1,0 +1,119 @@
+"""The Report: one look, the ledger and the teller, in the contract's words.
+
+In: a `View` of the server, the `Ledger`, and who tells. Out: `Report`. Rule: translation only; nothing is judged here,
+and what the view does not hold is None in the Report, never 0.
+"""
+
+from dataclasses import dataclass
+
+from wsgi_contract.policy import Policy
+from wsgi_contract.report import (
+    SCHEMA,
+    AcceptQueue,
+    Finding,
+    PodIdentity,
+    Report,
+    ServerInfo,
+    SidecarInfo,
+    Unknown,
+    WorkerInfo,
+)
+from wsgi_contract.servers.gunicorn import connection_limit
+from wsgi_contract.settings import Setting
+from wsgi_sidecar.core.account import KEPT_KILLS, Ledger
+from wsgi_sidecar.core.family import Family, Worker
+from wsgi_sidecar.core.rules.rule import cores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Teller:
+    """The sidecar itself and where it runs; see the Report's fields of the same names."""
+
+    sidecar: SidecarInfo
+    pod: PodIdentity | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One look with all that was read about the server.
+
+    Attributes:
+        at: wall clock.
+        family: None where no server was found.
+        before: the look before, of the same master; None at the first.
+        release: of the server; None where it could not be read.
+        settings: in force; empty where no server was found.
+        unknowns: what could not be seen.
+        policy: in force.
+        findings: of the lint.
+    """
+
+    at: float
+    family: Family | None
+    before: Family | None
+    release: str | None
+    settings: tuple[Setting, ...]
+    unknowns: tuple[Unknown, ...]
+    policy: Policy
+    findings: tuple[Finding, ...] = ()
+
+
+def tell(view: View, ledger: Ledger, teller: Teller) -> Report:
+    """The Report of this moment."""
+    family = view.family
+    return Report(
+        schema=SCHEMA,
+        taken_at=view.at,
+        sidecar=teller.sidecar,
+        pod=teller.pod,
+        server=_server(family, view.release) if family else None,
+        settings=view.settings,
+        workers=tuple(_worker(worker, family, view.before) for worker in family.workers) if family else None,
+        accept_queue=_accept_queue(family) if family else None,
+        connection_limit=connection_limit(view.settings),
+        orphans=family.orphans if family else None,
+        incidents=(*ledger.open.values(), *ledger.ended),
+        kills=tuple(deed.kill for deed in ledger.deeds[-KEPT_KILLS:]),
+        counts=ledger.counts,
+        unknowns=view.unknowns,
+        policy=view.policy,
+        findings=view.findings,
+    )
+
+
+def _server(family: Family, release: str | None) -> ServerInfo:
+    master = family.master
+    return ServerInfo(
+        kind=family.kind,
+        release=release,
+        process=master.id,
+        uid=master.uid,
+        gid=master.gid,
+        started_at=master.started_at,
+    )
+
+
+def _worker(worker: Worker, family: Family, before: Family | None) -> WorkerInfo:
+    return WorkerInfo(
+        slot=worker.slot,
+        process=worker.process.id,
+        state=worker.state,
+        started_at=worker.process.started_at,
+        heartbeat_age_s=worker.heartbeat_age_s,
+        cpu_s=worker.process.cpu_s,
+        cpu_cores=cores(worker.process.id, family, before),
+        threads=worker.process.thread_count,
+        connections=worker.connections,
+        rss_bytes=worker.process.rss_bytes,
+    )
+
+
+def _accept_queue(family: Family) -> AcceptQueue | None:
+    if not family.listeners:
+        return None
+    limits = [listener.backlog for listener in family.listeners]
+    return AcceptQueue(
+        length=sum(listener.queue for listener in family.listeners),
+        limit=None if None in limits else sum(limit for limit in limits if limit is not None),
+        listeners=tuple(listener.address for listener in family.listeners),
+    )

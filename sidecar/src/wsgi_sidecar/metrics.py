@@ -1,0 +1,175 @@
+"""What Prometheus reads: the latest state of the sidecar, as samples.
+
+In: a function that gives the latest `Report` and `Ledger`. Out: a collector for a registry that is handed in. Rule: the
+names of all metrics stand in this file and nowhere else; what the Report does not know has no sample, never a 0; labels
+come from the contract's words and worker slots only, so the number of series is bounded.
+
+Counters of label values that can happen exist from the start as 0: the first incident must not be the first sample, or
+rate() would miss it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Final
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from wsgi_contract.report import RESTART_REASONS, KillOutcome, Report, WorkerInfo
+from wsgi_sidecar.core.account import KillLabels, Ledger
+from wsgi_sidecar.core.diagnosis import RULES
+from wsgi_sidecar.core.stopwatch import BOUNDS_S, Stopwatch
+
+KILL_OUTCOMES: Final[tuple[KillOutcome, ...]] = ("killed", "survived", "gone", "spared", "dry-run", "refused")
+POSSIBLE_KILLS: Final[tuple[KillLabels, ...]] = tuple(
+    (rule.target, rule.kind, outcome) for rule in RULES if rule.target is not None for outcome in KILL_OUTCOMES
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What the last look left for readers."""
+
+    report: Report
+    ledger: Ledger
+
+
+class StateCollector(Collector):
+    """Turns the latest state into samples whenever somebody scrapes."""
+
+    def __init__(self, latest: Callable[[], Published | None]) -> None:
+        """Nothing is read before the first scrape.
+
+        Args:
+            latest: the last published state; None before the first look.
+        """
+        self._latest = latest
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: registering must not take a scrape."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """The samples of this moment."""
+        published = self._latest()
+        if published is not None:
+            yield from _server(published.report)
+            yield from _workers(published.report)
+            yield from _accept_queue(published.report)
+            yield from _totals(published.report, published.ledger)
+
+
+def _server(report: Report) -> Iterator[Metric]:
+    yield _gauge("wsgi_up", "Whether a server was found at the last look.", int(report.server is not None))
+    yield from _known("wsgi_workers", "Workers alive.", None if report.workers is None else len(report.workers))
+    yield from _known("wsgi_workers_configured", "Workers the server is set to run.", _number(report, "workers"))
+    yield from _known(
+        "wsgi_connection_limit", "Connections one worker accepts at most; absent if none.", report.connection_limit
+    )
+    orphans = None if report.orphans is None else len(report.orphans)
+    yield from _known("wsgi_orphan_processes", "Processes that a worker left behind.", orphans)
+    info = InfoMetricFamily("wsgi", "The server and its watcher; version is the sidecar's.")
+    server = report.server
+    labels = {"kind": server.kind if server else "", "release": (server.release if server else None) or ""}
+    info.add_metric((), labels | {"version": report.sidecar.version})
+    yield info
+
+
+def _number(report: Report, name: str) -> float | None:
+    setting = report.setting(name)
+    return setting.value if setting and isinstance(setting.value, (int, float)) else None
+
+
+def _workers(report: Report) -> Iterator[Metric]:
+    workers = report.workers or ()
+    yield _by_slot(
+        "wsgi_worker_heartbeat_age_seconds",
+        "Seconds since the worker's last heartbeat, as the arbiter computes them.",
+        ((worker, worker.heartbeat_age_s) for worker in workers),
+    )
+    yield _by_slot(
+        "wsgi_connections",
+        "Accepted connections that the worker holds.",
+        ((worker, worker.connections) for worker in workers),
+    )
+    yield _by_slot(
+        "wsgi_worker_threads",
+        "Operating system threads of the worker.",
+        ((worker, worker.threads) for worker in workers),
+    )
+    yield _by_slot(
+        "wsgi_worker_resident_memory_bytes",
+        "Resident memory of the worker, shared pages included.",
+        ((worker, worker.rss_bytes) for worker in workers),
+    )
+
+
+def _accept_queue(report: Report) -> Iterator[Metric]:
+    queue = report.accept_queue
+    if queue is not None:
+        yield _gauge("wsgi_accept_queue_length", "Connections that no worker has accepted yet.", queue.length)
+        yield from _known("wsgi_accept_queue_limit", "Backlog in force, over all listeners.", queue.limit)
+
+
+def _totals(report: Report, ledger: Ledger) -> Iterator[Metric]:
+    restarts = CounterMetricFamily("wsgi_worker_restarts", "Workers that ended, by reason.", labels=("reason",))
+    for reason in RESTART_REASONS:
+        restarts.add_metric((reason,), ledger.restarts.get(reason, 0))
+    yield restarts
+    yield CounterMetricFamily(
+        "wsgi_worker_timeouts", "Workers that ended for a late heartbeat.", value=ledger.counts.timeouts
+    )
+    incidents = CounterMetricFamily("wsgi_incidents", "Incidents seen, by kind.", labels=("kind",))
+    now_open = GaugeMetricFamily("wsgi_open_incidents", "Incidents that last now, by kind.", labels=("kind",))
+    for kind in (rule.kind for rule in RULES):
+        incidents.add_metric((kind,), ledger.incidents.get(kind, 0))
+        now_open.add_metric((kind,), sum(incident.kind == kind for incident in ledger.open.values()))
+    yield incidents
+    yield now_open
+    yield _kills(ledger)
+    yield _scans(ledger.stopwatch)
+    yield CounterMetricFamily("wsgi_scan_errors", "Looks that failed as a whole.", value=ledger.scan_errors)
+    yield _gauge(
+        "wsgi_last_scan_timestamp_seconds", "When the last look was taken, Unix seconds.", report.taken_at
+    )
+
+
+def _kills(ledger: Ledger) -> Metric:
+    family = CounterMetricFamily(
+        "wsgi_kills", "Kills by what was to be ended, why, and how it went.", labels=("target", "reason", "outcome")
+    )
+    for labels in sorted({*POSSIBLE_KILLS, *ledger.kills}):
+        family.add_metric(labels, ledger.kills.get(labels, 0))
+    return family
+
+
+def _scans(stopwatch: Stopwatch) -> Metric:
+    family = HistogramMetricFamily("wsgi_scan_duration_seconds", "Time one look took, kills not included.")
+    bounds = [*(str(bound) for bound in BOUNDS_S), "+Inf"]
+    buckets = zip(bounds, accumulate(stopwatch.laps), strict=True)
+    family.add_metric((), [(bound, float(count)) for bound, count in buckets], stopwatch.total_s)
+    return family
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _known(name: str, text: str, value: float | None) -> Iterator[Metric]:
+    if value is not None:
+        yield _gauge(name, text, value)
+
+
+def _by_slot(name: str, text: str, values: Iterable[tuple[WorkerInfo, float | None]]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=("slot",))
+    for worker, value in values:
+        if value is not None:
+            family.add_metric((str(worker.slot),), value)
+    return family

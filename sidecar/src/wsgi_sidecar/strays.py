@@ -1,0 +1,147 @@
+"""Who belongs to a process tree, also after leaving it: the process table as the door `kill` needs it.
+
+In: /proc. Out: `Seen` by pid, sets of pids, and `Marks` that tell a stray. Rule: read anew for every walk, nothing
+kept; a process that vanishes while we look is not there.
+
+A fork that left its tree (double fork, setsid) is known by marks: it holds open the tree's own heartbeat file, or it
+was born during the kill with the root's user, cgroup and environment and has no parent but a reaper.
+"""
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wsgi_contract.report import ProcessId
+
+HEARTBEAT_NAME = "wgunicorn-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One line of the process table: what a walk needs to know."""
+
+    id: ProcessId
+    ppid: int
+    state: str
+
+    @property
+    def ended(self) -> bool:
+        """Dead, though somebody may still have to reap it."""
+        return self.state in ("Z", "X")
+
+    @property
+    def still(self) -> bool:
+        """Unable to fork: stopped, traced or dead."""
+        return self.state in ("T", "t", "Z", "X")
+
+
+Table = Mapping[int, Seen]
+
+
+def read_process(pid: int) -> Seen | None:
+    """A process of the process table; None if there is none of that pid."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text[text.rindex(b")") + 2 :].split()
+    # Behind the name: state (field 3), ppid (4), ..., start time in ticks (22).
+    return Seen(id=ProcessId(pid=pid, started=int(fields[19])), ppid=int(fields[1]), state=fields[0].decode())
+
+
+def process_table() -> Table:
+    """All processes of this PID namespace."""
+    pids = (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdecimal())
+    return {pid: seen for pid in pids if (seen := read_process(pid)) is not None}
+
+
+def lives(process: ProcessId, table: Table) -> bool:
+    """Whether this very process, not another one of its pid, is in the table."""
+    return process.pid in table and table[process.pid].id == process
+
+
+def below(roots: Iterable[int], table: Table) -> set[int]:
+    """The descendants of all roots, without the roots."""
+    children: dict[int, list[int]] = {}
+    for seen in table.values():
+        children.setdefault(seen.ppid, []).append(seen.id.pid)
+    found: set[int] = set()
+    ahead = list(roots)
+    while ahead:
+        fresh = [child for child in children.get(ahead.pop(), ()) if child not in found]
+        found.update(fresh)
+        ahead.extend(fresh)
+    return found
+
+
+def ancestors(pid: int, table: Table) -> Iterator[int]:
+    """The process itself, its parent, and so on up."""
+    passed: set[int] = set()
+    while pid in table and pid not in passed:
+        passed.add(pid)
+        yield pid
+        pid = table[pid].ppid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """How a process that left the tree is known to be of it.
+
+    Attributes:
+        inode: of the heartbeat file that only this tree holds open; None where there is none.
+        born_from: start ticks: those born since the kill began are looked at for kinship with the root.
+        kinship: what they must then share with the root; None where it could not be read.
+        strangers: older processes that hold no such file: looked at once, their fds would cost too much each time.
+    """
+
+    inode: int | None
+    born_from: int
+    kinship: tuple[object, ...] | None
+    strangers: set[ProcessId] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, root: int, inode: int | None) -> "Marks":
+        """The marks of a tree that is about to be ended."""
+        ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+        return cls(inode=inode, born_from=ticks, kinship=_kinship(root))
+
+    def strays(self, table: Table, known: set[int]) -> set[int]:
+        """Those of the table that left the tree; `known` are in it, or out of reach anyway."""
+        reapers = {1, *ancestors(os.getpid(), table)}
+        candidates = (seen for pid, seen in table.items() if pid not in known and not seen.ended)
+        return {seen.id.pid for seen in candidates if self._kin(seen, reapers)}
+
+    def _kin(self, seen: Seen, reapers: set[int]) -> bool:
+        if seen.id in self.strangers:
+            return False
+        if self.inode is not None and _holds(seen.id.pid, self.inode):
+            return True
+        if seen.id.started < self.born_from:
+            self.strangers.add(seen.id)
+            return False
+        return self.kinship is not None and seen.ppid in reapers and _kinship(seen.id.pid) == self.kinship
+
+
+def _kinship(pid: int) -> tuple[object, ...] | None:
+    """User, cgroup and environment: a fork has its parent's; a stranger born in the same moment has not."""
+    base = Path(f"/proc/{pid}")
+    try:
+        return base.stat().st_uid, (base / "cgroup").read_bytes(), (base / "environ").read_bytes()
+    except OSError:
+        return None
+
+
+def _holds(pid: int, inode: int) -> bool:
+    try:
+        return any(_heartbeat_inode(entry.path) == inode for entry in os.scandir(f"/proc/{pid}/fd"))
+    except OSError:
+        return False
+
+
+def _heartbeat_inode(path: str) -> int | None:
+    try:
+        return os.stat(path).st_ino if HEARTBEAT_NAME in os.readlink(path) else None
+    except OSError:
+        return None

@@ -1,0 +1,137 @@
+"""The sidecar's port: metrics, the Report and two probes. It only answers reads.
+
+In: functions that give the latest state and say whether looks go on. Out: HTTP. Rule: nothing that can change or kill
+listens here, and no request makes the sidecar look: what is told is what the last look left.
+
+The server runs in a thread of its own, so that a starved or flooded port never delays a look.
+"""
+
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from wsgi_contract.report import dump_report
+from wsgi_sidecar.metrics import Published
+
+BACKLOG: Final = 64
+CONCURRENCY: Final = 32
+"""Connections served at once; beyond it uvicorn answers 503. A scraper, an operator and probes need five."""
+STOP_S: Final = 2.0
+
+
+class PortError(Exception):
+    """The port cannot be had; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pages:
+    """What the port tells.
+
+    Attributes:
+        latest: the last published state; None before the first look.
+        stuck_s: seconds without a successful look, if that is longer than it may be; None while looks go on.
+        registry: of the metrics.
+    """
+
+    latest: Callable[[], Published | None]
+    stuck_s: Callable[[], float | None]
+    registry: CollectorRegistry
+
+
+def create_app(pages: Pages) -> FastAPI:
+    """The routes; without the generated documentation, which would be most of the memory."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    async def metrics(request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(pages.registry), media_type=content_type)
+
+    async def report(request: Request) -> Response:
+        published = pages.latest()
+        if published is None:
+            return _text("no look was taken yet; ask again in a second", 503)
+        headers = {"cache-control": "no-store"}
+        return Response(dump_report(published.report), media_type="application/json", headers=headers)
+
+    async def livez(request: Request) -> Response:
+        stuck_s = pages.stuck_s()
+        return _text("ok", 200) if stuck_s is None else _text(f"no look succeeded for {stuck_s:.0f} s", 503)
+
+    async def readyz(request: Request) -> Response:
+        return _text("no look was taken yet", 503) if pages.latest() is None else _text("ok", 200)
+
+    for path, answer in (("/metrics", metrics), ("/report", report), ("/livez", livez), ("/readyz", readyz)):
+        app.add_route(path, answer, methods=["GET"])
+    return app
+
+
+def _text(text: str, status: int) -> Response:
+    return Response(f"{text}\n", status_code=status, media_type="text/plain", headers={"cache-control": "no-store"})
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take the port before anything else happens, so that a taken one is told at once.
+
+    Args:
+        host: an address, or empty for all interfaces, IPv6 included where there is any.
+        port: 0 for any free one.
+
+    Raises:
+        PortError: it is taken, forbidden, or the address is not ours.
+    """
+    try:
+        if not host and socket.has_dualstack_ipv6():
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PortError(
+            f"cannot listen on {host or 'all interfaces'} port {port}: {reason}; "
+            "choose another with --port (0 takes any free one)"
+        ) from None
+
+
+class WebThread:
+    """Serves the pages until it is stopped."""
+
+    def __init__(self, pages: Pages, listener: socket.socket) -> None:
+        """Prepare; nothing is served yet.
+
+        Args:
+            pages: what is told.
+            listener: from `listen`; closed at the end.
+        """
+        config = uvicorn.Config(
+            create_app(pages),
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            limit_concurrency=CONCURRENCY,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=1,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [listener]}, name="web", daemon=True
+        )
+
+    def start(self) -> None:
+        """Serve from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop serving, within `STOP_S`."""
+        self._server.should_exit = True
+        self._thread.join(STOP_S)
