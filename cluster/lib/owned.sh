@@ -4,11 +4,9 @@
 # is never ours.
 # shellcheck shell=bash disable=SC2153
 
-# every hierarchy of this machine: one with cgroup v2, one per controller with v1
-hierarchies() {
-  if [ -e /sys/fs/cgroup/cgroup.controllers ]; then echo /sys/fs/cgroup
-  else awk '$3 == "cgroup" { print $2 }' /proc/self/mounts; fi
-}
+# every hierarchy of this machine: one with cgroup v2, one per controller with v1, and the empty v2 one that v1 may have
+# beside it (runc enters it)
+hierarchies() { awk '$3 == "cgroup" || $3 == "cgroup2" { print $2 }' /proc/self/mounts; }
 
 # the one hierarchy that we count in
 anchor() { [ -e /sys/fs/cgroup/cgroup.controllers ] && echo "/sys/fs/cgroup/$CGROUP" || echo "/sys/fs/cgroup/pids/$CGROUP"; }

@@ -46,23 +46,26 @@ remove_network() {
   nft delete table ip6 kube-proxy 2>/dev/null || true
 }
 
-# kubelet and CNI leave notes in places that cannot be chosen
+# kubelet, containerd and CNI leave notes in places that cannot be chosen
 remove_notes() {
-  local link
-  rm -f /var/lib/cni/results/"$CONTEXT"-*
-  rmdir /var/lib/cni/results /var/lib/cni 2>/dev/null || true
-  for link in /var/log/containers/*; do
-    case $(readlink "$link") in "$1"/*) rm -f "$link" ;; esac
+  local note sandbox
+  for note in /var/log/containers/*; do
+    case $(readlink "$note") in "$1"/*) rm -f "$note" ;; esac
   done
-  rmdir /var/log/containers 2>/dev/null || true
+  for sandbox in "$1"/containerd/io.containerd.grpc.v1.cri/sandboxes/*; do
+    rm -f /var/lib/cni/results/*-"$(basename "$sandbox")"-*
+  done
+  rm -f /var/lib/kubelet/device-plugins/kubelet.sock
+  [ -s /etc/cni/net.d/cni.lock ] || rm -f /etc/cni/net.d/cni.lock
+  rmdir -p /var/log/containers /var/lib/cni/results /var/lib/kubelet/device-plugins /etc/cni/net.d 2>/dev/null || true
 }
 
 sweep() { # STATE'S RUN FOLDER
   end_owned
   remove_sockets_of_shims "$1"
+  remove_notes "$1"
   unmount_below "$1"
   remove_network
-  remove_notes "$1"
   remove_cgroups
   restore_sysctls "$1"
   rm -rf --one-file-system "$1"
