@@ -35,8 +35,10 @@ _BYTECODE_JUMP: Final = 1
 _BYTECODE_LOCAL_PORT_AT_LEAST: Final = 2
 _BYTECODE_LOCAL_PORT_AT_MOST: Final = 3
 _UDIAG_SHOW_NAME: Final = 0x01
+_UDIAG_SHOW_PEER: Final = 0x04
 _UDIAG_SHOW_RQLEN: Final = 0x10
 _UNIX_DIAG_NAME: Final = 0
+_UNIX_DIAG_PEER: Final = 2
 _UNIX_DIAG_RQLEN: Final = 4
 _RECEIVE_BYTES: Final = 1 << 18
 _FAMILIES: Final = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
@@ -128,6 +130,18 @@ class Netlink:
         found = (_unix_socket(data, at, end) for data in self._dump(request) for at, end in _messages(data))
         return tuple(sock for sock in found if sock is not None)
 
+    def unix_peers(self) -> dict[int, str]:
+        """The paths that connected unix stream sockets lead to, by the inode of this end; unnamed ends are left out."""
+        request = _UNIX_REQUEST.pack(socket.AF_UNIX, 0, 0, HELD_STATES, 0, _UDIAG_SHOW_NAME | _UDIAG_SHOW_PEER)
+        paths: dict[int, str] = {}
+        peers: dict[int, int] = {}
+        for data in self._dump(request):
+            for at, end in _messages(data):
+                inode, attributes = _UNIX_ANSWER.unpack_from(data, at)[3], dict(_attributes(data, at, end))
+                paths[inode] = _path(attributes.get(_UNIX_DIAG_NAME, b""))
+                peers[inode] = int.from_bytes(attributes.get(_UNIX_DIAG_PEER, b""), sys.byteorder)
+        return {inode: path for inode, peer in peers.items() if (path := paths.get(peer, ""))}
+
     def _tcp(self, family: AddressFamily, states: int, extra: bytes) -> Iterator[TcpSocket]:
         request = _INET_REQUEST.pack(_FAMILIES[family], socket.IPPROTO_TCP, 0, states) + extra
         for data in self._dump(request):
@@ -193,19 +207,24 @@ def _unix_socket(data: bytes, at: int, end: int) -> UnixSocket | None:
     _, kind, _, inode = _UNIX_ANSWER.unpack_from(data, at)
     if kind != socket.SOCK_STREAM:
         return None
-    path, receive, send = "", 0, 0
+    attributes = dict(_attributes(data, at, end))
+    receive, send = struct.unpack("=II", attributes.get(_UNIX_DIAG_RQLEN, bytes(8)))
+    path = _path(attributes.get(_UNIX_DIAG_NAME, b""))
+    return UnixSocket(inode=inode, path=path, receive_queue=receive, send_queue=send)
+
+
+def _attributes(data: bytes, at: int, end: int) -> Iterator[tuple[int, bytes]]:
     at += _UNIX_ANSWER.size
     while at + _ATTRIBUTE.size <= end:
         length, name = _ATTRIBUTE.unpack_from(data, at)
         if length < _ATTRIBUTE.size:
-            break
-        value = data[at + _ATTRIBUTE.size : at + length]
-        if name == _UNIX_DIAG_NAME:
-            path = os.fsdecode(b"@" + value[1:] if value.startswith(b"\0") else value.rstrip(b"\0"))
-        elif name == _UNIX_DIAG_RQLEN:
-            receive, send = struct.unpack_from("=II", value)
+            return
+        yield name, data[at + _ATTRIBUTE.size : at + length]
         at += (length + 3) & ~3
-    return UnixSocket(inode=inode, path=path, receive_queue=receive, send_queue=send)
+
+
+def _path(value: bytes) -> str:
+    return os.fsdecode(b"@" + value[1:] if value.startswith(b"\0") else value.rstrip(b"\0"))
 
 
 def _port_filter(ports: Collection[int]) -> bytes:
