@@ -65,18 +65,24 @@ def parse_policy(text: str) -> Policy:
     known = {f.name: f for f in fields(Policy)}
     for name in raw:
         if name not in known:
-            raise PolicyError(f"the policy has no field {name!r}; it has {', '.join(known)}")
+            raise PolicyError(f"the policy has no field {_short(name)}; it has {', '.join(known)}")
     return Policy(**{name: _checked(name, value) for name, value in raw.items()})
 
 
 def _checked(name: str, value: Any) -> Any:
     if name == "mode":
         if value not in ("Enforce", "DryRun"):
-            raise PolicyError(f"policy field mode is {value!r}; it may be Enforce or DryRun")
+            raise PolicyError(f"policy field mode is {_short(value)}; it may be Enforce or DryRun")
         return value
     low, high = BOUNDS[name]
     whole = isinstance(getattr(Policy(), name), int)
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
         kind = "a whole number" if whole else "a number"
-        raise PolicyError(f"policy field {name} is {value!r}; it may be {kind} from {low:g} to {high:g}")
+        raise PolicyError(f"policy field {name} is {_short(value)}; it may be {kind} from {low:g} to {high:g}")
     return value if whole else float(value)
+
+
+def _short(value: Any) -> str:
+    """The value as a message may quote it: a stranger's text can be a megabyte long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

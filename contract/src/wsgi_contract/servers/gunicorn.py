@@ -153,7 +153,7 @@ def merge_cmd_args(existing: str, wanted: Wanted) -> str:
     """
     _said_by_flags(_words(existing))
     ours = " ".join(f"{FLAGS[name][-1]}={value}" for name, value in wanted.items())
-    merged = f"{existing} {ours}" if existing.strip() and ours else existing or ours
+    merged = " ".join(part for part in (existing, ours) if part.strip())
     said = _said_by_flags(_words(merged))
     if any(name not in said or said[name][0] != str(value) for name, value in wanted.items()):
         raise ArgumentsError(f"{CMD_ARGS} {existing!r} hides what is written behind it from gunicorn; remove the `--`")
