@@ -24,7 +24,7 @@ CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") 
 T = TypeVar("T")
 
 
-class CommandFailed(AssertionError):
+class CommandError(AssertionError):
     """A command ended with another code than zero; the message holds everything it said."""
 
 
@@ -34,7 +34,7 @@ def run(
     """Run a command to its end and return its standard output.
 
     Raises:
-        CommandFailed: the command's exit code is not zero.
+        CommandError: the command's exit code is not zero.
     """
     done = subprocess.run(
         [str(part) for part in command],
@@ -47,14 +47,14 @@ def run(
     )
     if done.returncode != 0:
         said = (done.stdout + done.stderr).strip()
-        raise CommandFailed(f"`{' '.join(map(str, command))}` ended with {done.returncode}:\n{said}")
+        raise CommandError(f"`{' '.join(map(str, command))}` ended with {done.returncode}:\n{said}")
     return done.stdout
 
 
 def eventually(look: Callable[[], T], *, within_s: float = 60, every_s: float = 0.25) -> T:
     """Look until something truthy is seen, and return it.
 
-    An AssertionError while looking (CommandFailed is one) counts as "not yet".
+    An AssertionError while looking (CommandError is one) counts as "not yet".
 
     Raises:
         AssertionError: the deadline has passed; carries what was seen last.

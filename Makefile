@@ -1,0 +1,91 @@
+# One command per thing. Needs make, bash and Python 3.11 or newer; uv, the virtualenv and every cache come by themselves
+# and lie in the cache folder: nothing is written into the tree.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/wsgi-operator
+UV_VERSION := 0.13.8
+UV := $(or $(shell command -v uv),$(CACHE)/uv-$(UV_VERSION)/bin/uv)
+# one virtualenv per tree: two clones must not test each other's code
+TREE_ID := $(shell pwd -P | sha256sum | cut -c1-8)
+export UV_PROJECT_ENVIRONMENT ?= $(CACHE)/venv-$(TREE_ID)
+PYTHON := $(UV_PROJECT_ENVIRONMENT)/bin/python
+export PATH := $(UV_PROJECT_ENVIRONMENT)/bin:$(PATH)
+
+export PYTHONPYCACHEPREFIX := $(CACHE)/pycache
+export MYPY_CACHE_DIR := $(CACHE)/mypy
+export RUFF_CACHE_DIR := $(CACHE)/ruff
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
+PYTEST = pytest -o cache_dir="$(CACHE)/pytest" $(PYTEST_ARGS)
+
+SCRIPTS := $(shell grep -lsI '^\#!/bin/bash\|shellcheck shell=bash' cluster/* cluster/lib/* .ci/*)
+
+.PHONY: help
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: venv ## the whole story on a real cluster: freeze, heal, resize, restore (Linux, root, Go; or KUBECONFIG)
+	@$(PYTHON) -m demo
+
+.PHONY: demo-local
+demo-local: venv ## the healing half in under two minutes, with Python alone
+	@$(PYTHON) demo/local.py
+
+.PHONY: test
+test: lint ground ## everything that this machine can run: check, real servers, real pods; says what it skips
+	@$(PYTEST)
+
+.PHONY: check
+check: lint ## format, lint, walls, types, and the tests that need no server and no cluster
+	@$(PYTEST) -m "not servers and not cluster"
+
+.PHONY: lint
+lint: venv ## format, lint, walls and types alone
+	@$(UV) lock --check --quiet || { echo "error: uv.lock does not fit the pyproject.toml files: uv lock" >&2; exit 1; }
+	@ruff format --check --quiet . || { echo "error: not formatted: make format" >&2; exit 1; }
+	@ruff check --quiet .
+	@shellcheck -x $(SCRIPTS)
+	@lint-imports --cache-dir "$(CACHE)/import-linter" --no-timings >"$(CACHE)/lint-imports.log" || { cat "$(CACHE)/lint-imports.log"; exit 1; }
+	@mypy
+
+.PHONY: format
+format: venv ## put the code into the house's format
+	@ruff format --quiet . && ruff check --quiet --fix .
+
+.PHONY: cluster-up
+cluster-up: ## start a Kubernetes of one node on this machine (Linux, root, Go); node Ready in seconds
+	@cluster/up
+
+.PHONY: cluster-down
+cluster-down: ## end it; leaves nothing behind
+	@cluster/down
+
+.PHONY: kubeconfig
+kubeconfig: ## print the kubeconfig that demo and tests use: KUBECONFIG, or our cluster's
+	@cluster/kubeconfig
+
+.PHONY: images
+images: ## build the images of sidecar and operator, and load them into the cluster
+	@cluster/image wsgi-sidecar dev . sidecar
+	@cluster/image wsgi-operator dev . operator
+
+# Long builds happen here, where their progress is seen, not inside a test. Where no cluster can be, the tests say so.
+.PHONY: ground
+ground:
+	@if cluster/up --check; then cluster/build; \
+	elif [ "$${REQUIRE_CLUSTER:-}" = 1 ]; then exit 1; fi
+
+.PHONY: venv
+venv: $(UV)
+	@$(UV) sync --quiet --frozen
+
+$(CACHE)/uv-$(UV_VERSION)/bin/uv:
+	@echo "  fetching uv $(UV_VERSION) …" >&2
+	@command -v python3 >/dev/null || { echo "error: there is no python3 here: install Python 3.11 or newer." >&2; exit 1; }
+	@mkdir -p "$(CACHE)" && rm -rf "$(CACHE)/uv-$(UV_VERSION)" && python3 -m venv "$(CACHE)/uv-$(UV_VERSION)" >&2 || \
+	  { echo "error: python3 cannot make a virtualenv: apt-get install python3-venv, or install uv (https://docs.astral.sh/uv)." >&2; exit 1; }
+	@"$(CACHE)/uv-$(UV_VERSION)/bin/pip" install --quiet --disable-pip-version-check uv==$(UV_VERSION)
