@@ -13,7 +13,7 @@ COPY tuning tuning
 FROM build AS build-sidecar
 COPY sidecar sidecar
 COPY operator/pyproject.toml operator/pyproject.toml
-RUN uv sync --frozen --no-dev --no-editable --python "$(command -v python3)" --package wsgi-sidecar
+RUN uv sync --frozen --no-dev --no-editable --python "$(command -v python3)" --package wsgi-sidecar --extra stacks
 
 FROM build AS build-operator
 COPY operator operator
