@@ -1,0 +1,140 @@
+"""One look at the pod: its processes, and what the server's own ones hold open.
+
+In: /proc and the kernel's socket table. Out: `Snapshot`; `Closeup` of one worker under suspicion. Rule: only the
+server's family is looked at closely, everybody else by `stat` alone; who vanishes while we look is not there; what the
+kernel refuses is None. The clocks of a look are read here and nowhere later.
+"""
+
+import os
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from wsgi_contract.report import ProcessId
+from wsgi_sidecar.core.kinship import Kinship
+from wsgi_sidecar.core.masters import find_master
+from wsgi_sidecar.core.snapshot import Closeup, Listener, Snapshot, Thread
+from wsgi_sidecar.holdings import Holdings
+from wsgi_sidecar.process_table import ProcessTable
+from wsgi_sidecar.sockets import SocketTable
+
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+_GONE: Final = (FileNotFoundError, ProcessLookupError)
+
+
+class ProcReader:
+    """Looks at /proc again and again, each time reading only what may have changed.
+
+    Not thread-safe: one reader belongs to one thread.
+    """
+
+    def __init__(self, root: str = "/proc", *, sockets: SocketTable | None = None) -> None:
+        """Read nothing yet.
+
+        Args:
+            root: where /proc is.
+            sockets: the socket table; ours by default.
+        """
+        self._root = root
+        self._table = ProcessTable(root)
+        self._sockets = sockets or SocketTable(root)
+        self._holdings = Holdings(self._sockets, root)
+        self._master: ProcessId | None = None
+
+    def close(self) -> None:
+        """Let go of every descriptor; the next look opens them again."""
+        self._table.close()
+        self._sockets.close()
+        self._holdings.close()
+
+    def look(self, within: int | None = None) -> Snapshot:
+        """Take one look.
+
+        Args:
+            within: pid of a process that is the server's master or above it; None looks for the master everywhere.
+        """
+        at, monotonic = time.time(), time.monotonic()
+        processes = self._table.read()
+        everybody = tuple(processes.values())
+        kinship = Kinship(everybody)
+        master = find_master(everybody, kinship, within=within, preferred=self._master)
+        self._master = master.id if master else None
+        listeners: tuple[Listener, ...] | None = ()
+        if master is None:
+            self._holdings.close()
+        else:
+            held = self._holdings.read(master, kinship)
+            listeners = held.listeners
+            processes |= {process.id.pid: process for process in held.processes}
+            for identity in held.vanished:
+                del processes[identity.pid]
+        return Snapshot(
+            at=at,
+            monotonic=monotonic,
+            processes=tuple(processes.values()),
+            listeners=listeners,
+            observer_pid=os.getpid(),
+        )
+
+    def closeup(self, process: ProcessId, listeners: Iterable[Listener]) -> Closeup | None:
+        """Look closely at one process; None if it is gone.
+
+        Args:
+            process: whom.
+            listeners: of the server: connections that came another way (say, to a database) are not counted.
+        """
+        monotonic = time.monotonic()
+        try:
+            threads = _threads(f"{self._root}/{process.pid}/task", process.pid)
+            connections = self._holdings.connections(process, listeners)
+            # Read last: had the pid been reused, what was read before might be the newcomer's.
+            if _started(_read(f"{self._root}/{process.pid}/stat")) != process.started:
+                return None
+        except _GONE:
+            return None
+        return Closeup(process=process, monotonic=monotonic, threads=threads, connections=connections)
+
+
+def _threads(folder: str, pid: int) -> tuple[Thread, ...]:
+    tids = sorted((int(name) for name in os.listdir(folder)), key=lambda tid: (tid != pid, tid))
+    found = (_thread(f"{folder}/{tid}", tid) for tid in tids)
+    return tuple(thread for thread in found if thread is not None)
+
+
+def _thread(folder: str, tid: int) -> Thread | None:
+    try:
+        fields = _fields(_read(f"{folder}/stat"))
+        switches = _switches(_read(f"{folder}/status"))
+        wchan = _wchan(f"{folder}/wchan")
+    except _GONE:
+        return None
+    return Thread(tid=tid, cpu_s=(int(fields[11]) + int(fields[12])) / _TICKS_PER_S, switches=switches, wchan=wchan)
+
+
+def _fields(stat: bytes) -> list[bytes]:
+    """Fields of a `stat` from the third on: utime is 11, stime 12, starttime 19 (man 5 proc_pid_stat)."""
+    return stat[stat.rindex(b")") + 2 :].split()
+
+
+def _started(stat: bytes) -> int:
+    return int(_fields(stat)[19])
+
+
+def _switches(status: bytes) -> int | None:
+    """Voluntary and involuntary ones together; the last two lines of a `status`."""
+    counts = [int(line.split()[1]) for line in status.splitlines() if b"ctxt_switches:" in line]
+    return sum(counts) if counts else None
+
+
+def _wchan(path: str) -> str:
+    """The kernel function a thread waits in; empty while it runs, or where the kernel does not say."""
+    try:
+        name = _read(path).decode(errors="replace")
+    except PermissionError:
+        return ""
+    return "" if name == "0" else name
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
