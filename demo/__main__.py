@@ -47,8 +47,7 @@ def lay_ground(story: Story) -> Ground:
     story.step(
         "A real cluster, and the operator installed with Helm", "The first time, everything is built from source."
     )
-    kubeconfig, own = ground.bring_cluster(story)
-    kube = ground.connect(kubeconfig)
+    kube, own = ground.bring_cluster(story)
     operator, sidecar = (
         ground.build_image(f"wsgi-{target}", ground.ROOT, target) for target in ("operator", "sidecar")
     )

@@ -30,6 +30,13 @@ def pod_line(kube: Kube, pod: str) -> str:
     return kube.run("get", "pod", pod).rstrip()
 
 
+def restarts(kube: Kube, pod: str) -> int:
+    """How often the kubelet has restarted a container of the pod."""
+    status = kube.json("pod", pod)["status"]
+    containers = status["containerStatuses"] + status.get("initContainerStatuses", [])
+    return sum(container["restartCount"] for container in containers)
+
+
 def log_lines(kube: Kube, pod: str, event: str) -> list[str]:
     """The sidecar's log lines of one event (`incident`, `kill`), newest last."""
     lines = kube.run("logs", pod, "-c", SIDECAR).splitlines()

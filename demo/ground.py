@@ -6,6 +6,7 @@ that was there before is used and left, and the demo touches only its own two na
 
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -57,26 +58,26 @@ class Ground:
     shop: Image
 
 
-def bring_cluster(story: Story) -> tuple[str, bool]:
-    """The kubeconfig to use, and whether the cluster is ours.
+def bring_cluster(story: Story) -> tuple[Kube, bool]:
+    """The cluster to use, and whether it is ours.
 
     Raises:
-        StepError: no cluster, with the words of the script that tried.
+        StepError: no cluster, with what to do.
     """
-    running = _kubeconfig()
-    if "KUBECONFIG" in os.environ:
-        if running is None:
-            raise StepError(f"KUBECONFIG is {os.environ['KUBECONFIG']}, and no cluster answers there; fix or unset it")
-        story.say(f"KUBECONFIG is set: using your cluster, namespaces {SHOP_NAMESPACE} and {SYSTEM_NAMESPACE}")
-        return running, False
-    if running is None:
+    given = os.environ.get("KUBECONFIG")
+    if given:
+        kube = _connect(given, f"KUBECONFIG is {given}: make that cluster answer, or unset it to have one of our own")
+        story.say(f"KUBECONFIG is set: using your cluster, in the namespaces {SHOP_NAMESPACE} and {SYSTEM_NAMESPACE}")
+        return kube, False
+    if _own_kubeconfig() is None:
         story.command("make cluster-up")
-        subprocess.run([SCRIPTS / "up"], check=False)
-        running = _kubeconfig()
-    if running is None:
-        raise StepError("the cluster did not come up; what is missing stands above")
-    story.say("a cluster of our own is up: etcd, API server, scheduler, kubelet, containerd")
-    return running, True
+        subprocess.run([SCRIPTS / "up"], stdout=sys.stderr, check=False)
+    own = _own_kubeconfig()
+    if own is None:
+        raise StepError("the cluster did not come up; why, and what to do, stands above")
+    kube = _connect(own, "make cluster-down, and try again")
+    story.say("a cluster of our own is up: etcd, API server, controllers, scheduler, kubelet, containerd")
+    return kube, True
 
 
 def build_image(name: str, folder: Path, target: str | None = None) -> Image:
@@ -86,9 +87,9 @@ def build_image(name: str, folder: Path, target: str | None = None) -> Image:
         StepError: it could not be built or brought there.
     """
     words = [str(SCRIPTS / "image"), name, "dev", str(folder), *([target] if target else [])]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise StepError(f"image {name} was not built: {(done.stderr or done.stdout).strip()[-1500:]}")
+        raise StepError(f"the image {name} is not there; why, and what to do, stands above")
     repository, _, tag = done.stdout.strip().splitlines()[-1].rpartition(":")
     return Image(repository=repository, tag=tag)
 
@@ -127,14 +128,17 @@ def install(kube: Kube, operator: Image, sidecar: Image) -> tuple[str, ...]:
     return words
 
 
-def connect(kubeconfig: str) -> Kube:
+def _connect(kubeconfig: str, otherwise: str) -> Kube:
     """The shop's namespace on that cluster, with our own kubectl and helm where they were built, else PATH's."""
-    return Kube(
-        kubectl=(_tool("kubectl"),), helm=(_tool("helm"),), kubeconfig=kubeconfig, namespace=SHOP_NAMESPACE
-    )  # fmt: skip
+    kube = Kube(kubectl=(_tool("kubectl"),), helm=(_tool("helm"),), kubeconfig=kubeconfig, namespace=SHOP_NAMESPACE)
+    try:
+        kube.run("get", "--raw", "/readyz")
+    except KubeError as error:
+        raise StepError(f"no cluster answers. {error}. {otherwise}") from None
+    return kube
 
 
-def _kubeconfig() -> str | None:
+def _own_kubeconfig() -> str | None:
     found = subprocess.run([SCRIPTS / "kubeconfig"], capture_output=True, text=True, check=False)
     return found.stdout.strip() if found.returncode == 0 else None
 

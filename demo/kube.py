@@ -5,6 +5,7 @@ starts kubectl or helm; the cluster is the one that the kubeconfig names, always
 """
 
 import json
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ class Kube:
     Attributes:
         kubectl: how to start kubectl.
         helm: how to start helm.
-        kubeconfig: path of the kubeconfig.
+        kubeconfig: what KUBECONFIG is to be: one path, or several with colons between them.
         namespace: where commands without a namespace of their own act.
     """
 
@@ -39,11 +40,18 @@ class Kube:
         Raises:
             KubeError: kubectl failed.
         """
-        return _run((*self.kubectl_words(), *words), stdin)
+        return self._call((*self.kubectl, "-n", self.namespace, *words), stdin)
 
-    def kubectl_words(self) -> tuple[str, ...]:
-        """The words that start kubectl on this cluster and namespace, for callers that keep it running."""
-        return (*self.kubectl, "--kubeconfig", self.kubeconfig, "-n", self.namespace)
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start kubectl, and leave it running: with pipes for what goes in and out, its complaints thrown away."""
+        return subprocess.Popen(
+            (*self.kubectl, "-n", self.namespace, *words),
+            env=self._environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
 
     def helm_run(self, *words: str) -> str:
         """`helm WORDS`, and what it printed.
@@ -51,7 +59,7 @@ class Kube:
         Raises:
             KubeError: helm failed.
         """
-        return _run((*self.helm, "--kubeconfig", self.kubeconfig, *words), None)
+        return self._call((*self.helm, *words), None)
 
     def json(self, *words: str) -> dict[str, Any]:
         """`kubectl get WORDS -o json`, parsed.
@@ -79,21 +87,26 @@ class Kube:
         """What a pod answers to `GET path`, through the API server, so that no route to the pod is needed."""
         return self.run("get", "--raw", f"/api/v1/namespaces/{self.namespace}/pods/{pod}:{port}/proxy{path}")
 
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "KUBECONFIG": self.kubeconfig}
+
+    def _call(self, words: Sequence[str], stdin: str | None) -> str:
+        env = self._environment()
+        try:
+            done = subprocess.run(
+                words, input=stdin, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+            )
+        except FileNotFoundError:
+            raise KubeError(f"{words[0]} is not installed, or not on PATH") from None
+        except subprocess.TimeoutExpired:
+            raise KubeError(f"no answer within {PATIENCE_S:g} s: {' '.join(words)}") from None
+        if done.returncode:
+            raise KubeError(f"{' '.join(words)}\n{done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
+
 
 def fill(manifest: str, values: Mapping[str, str]) -> str:
     """The manifest with each `$(NAME)` replaced."""
     for name, value in values.items():
         manifest = manifest.replace(f"$({name})", value)
     return manifest
-
-
-def _run(words: Sequence[str], stdin: str | None) -> str:
-    try:
-        done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
-    except FileNotFoundError:
-        raise KubeError(f"{words[0]} is not installed, or not on PATH") from None
-    except subprocess.TimeoutExpired:
-        raise KubeError(f"no answer within {PATIENCE_S:g} s: {' '.join(words)}") from None
-    if done.returncode:
-        raise KubeError(f"{' '.join(words)}\n{done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout

@@ -76,9 +76,7 @@ class Visitors:
     def silent(self, count: int, address: str, port: int) -> Iterator[None]:
         """Hold connections that say nothing, open when the block begins, closed when it ends."""
         words = ("exec", "-i", POD, "--", "python", "-m", "demo.visitor", "hold", address, str(port), str(count))
-        with subprocess.Popen(
-            (*self._kube.kubectl_words(), *words), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as holder:
+        with self._kube.start(*words) as holder:
             assert holder.stdin
             assert holder.stdout
             if not holder.stdout.readline().startswith("holding"):
@@ -88,8 +86,7 @@ class Visitors:
 
     def _read(self) -> None:
         while not self._leaving.is_set():
-            words = (*self._kube.kubectl_words(), "logs", "--follow", POD)
-            with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as self._log:
+            with self._kube.start("logs", "--follow", POD) as self._log:
                 assert self._log.stdout
                 for line in self._log.stdout:
                     self._keep(line)
