@@ -95,10 +95,12 @@ class Arguments:
     Attributes:
         settings: (name, value, the words that said it).
         config: the `-c` value, if given.
+        chdir: the `--chdir` value, if given; gunicorn goes there after it found its config file.
     """
 
     settings: tuple[tuple[SettingName, Value, str], ...] = ()
     config: str | None = None
+    chdir: str | None = None
 
 
 def parse_arguments(tokens: Sequence[str]) -> Arguments:
