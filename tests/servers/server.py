@@ -133,7 +133,8 @@ class Server:
     def command(self) -> tuple[str, ...]:
         """The whole command line."""
         gunicorn = (str(self._room / "bin" / "python"), str(self._room / "bin" / "gunicorn"))
-        return (*self._inside, *gunicorn, "--bind", "127.0.0.1:0", *self._arguments, self._application)
+        return (*self._inside, *gunicorn, "--pythonpath", str(HERE), "--bind", "127.0.0.1:0", *self._arguments,
+                self._application)  # fmt: skip
 
     def get(self, path: str = "/", timeout_s: float = 10.0) -> Answer:
         """One request on a connection of its own."""
@@ -181,7 +182,7 @@ class Server:
 
     def _clean_environment(self) -> dict[str, str]:
         """No settings of the developer's shell; HOME is the folder, because gunicorn >= 25.1 puts a socket there."""
-        own = {"HOME": str(self.folder), "PYTHONPATH": str(HERE), "PYTHONUNBUFFERED": "1", VARIABLE: self._mark}
+        own = {"HOME": str(self.folder), "PYTHONUNBUFFERED": "1", VARIABLE: self._mark}
         return {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"} | own | self._environment
 
     def _is_up(self) -> bool:
