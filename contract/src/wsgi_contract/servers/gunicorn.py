@@ -111,7 +111,8 @@ def parse_arguments(tokens: Sequence[str]) -> Arguments:
     """
     found = _said_by_flags(tokens)
     settings = tuple((name, _value(name, *found[name]), found[name][1]) for name in SETTING_NAMES if name in found)
-    return Arguments(settings=settings, config=found["config"][0] if "config" in found else None)
+    other = {name: found[name][0] for name in ("config", "chdir") if name in found}
+    return Arguments(settings=settings, config=other.get("config"), chdir=other.get("chdir"))
 
 
 def parse_cmd_args(text: str) -> Arguments:
