@@ -1,0 +1,122 @@
+"""What cannot be seen of a server, why, and what to do.
+
+In: the family, the sources of its settings, whom the sidecar runs as. Out: `Unknown` values, at most one per cause.
+Rule: a reason names numbers or files; a remedy is something to type.
+"""
+
+from collections.abc import Iterator
+
+from wsgi_contract.report import Unknown
+from wsgi_contract.servers.gunicorn import Sources
+from wsgi_sidecar.core.command import role
+from wsgi_sidecar.core.family import Family
+from wsgi_sidecar.core.snapshot import Process
+
+
+def tell_unknowns(
+    family: Family, sources: Sources | None, release: str | None, *, uid: int, gid: int
+) -> tuple[Unknown, ...]:
+    """What cannot be seen now.
+
+    Args:
+        family: of this look.
+        sources: of the settings; None where nobody tried to read them.
+        release: of the server; None where it could not be read.
+        uid: user id of the sidecar.
+        gid: group id of the sidecar.
+    """
+    master = family.master
+    if master.heartbeats is None:
+        # Everything else that is refused is refused for the same reason: say it once.
+        return (_refused("heartbeats, connections, listeners, settings and release", master, uid, gid),)
+    return (
+        *_about_workers(family, uid, gid),
+        *_about_sockets(family),
+        *_about_settings(master, sources),
+        *_about_release(release),
+        *_about_orphans(family),
+    )
+
+
+def _refused(what: str, process: Process, uid: int, gid: int) -> Unknown:
+    whose = f"the server runs as uid {process.uid} and gid {process.gid}"
+    if (process.uid, process.gid) == (uid, gid):
+        return Unknown(
+            what=what,
+            why=f"the kernel refuses to show the files of process {process.id.pid}, although {whose} like the sidecar",
+            remedy="let the server run as its user from the start (runAsUser) instead of dropping privileges itself"
+            " (gunicorn -u), or give the sidecar SYS_PTRACE and KILL and run it as root",
+        )
+    return Unknown(
+        what=what,
+        why=f"the sidecar runs as uid {uid} and gid {gid}, {whose}",
+        remedy=f"run the sidecar with runAsUser: {process.uid} and runAsGroup: {process.gid}",
+    )
+
+
+def _about_workers(family: Family, uid: int, gid: int) -> Iterator[Unknown]:
+    hidden = [worker.process for worker in family.workers if worker.process.heartbeats is None]
+    if hidden:
+        yield _refused("heartbeats and connections of the workers", hidden[0], uid, gid)
+
+
+def _about_sockets(family: Family) -> Iterator[Unknown]:
+    if family.listeners is None:
+        yield Unknown(
+            what="accept queue and connections",
+            why="the kernel shows neither sock_diag nor /proc/net",
+            remedy="allow the sidecar AF_NETLINK sockets in its seccomp profile (RuntimeDefault does)",
+        )
+    elif not family.listeners:
+        yield Unknown(
+            what="accept queue and connections",
+            why="no listening socket of the server is in the sidecar's network namespace (or it does not listen yet)",
+            remedy="run the sidecar in the pod of the server",
+        )
+    elif any(listener.backlog is None for listener in family.listeners):
+        yield Unknown(
+            what="limit of the accept queue",
+            why="the kernel refuses sock_diag, and /proc/net does not tell the backlog",
+            remedy="allow the sidecar AF_NETLINK sockets in its seccomp profile (RuntimeDefault does)",
+        )
+
+
+def _about_settings(master: Process, sources: Sources | None) -> Iterator[Unknown]:
+    if sources is None:
+        return
+    if role(master.command) == "master":
+        yield Unknown(
+            what="settings",
+            why="the app's image has setproctitle, which overwrites the command line and environment of the server",
+            remedy="remove setproctitle from the image",
+        )
+    elif sources.cmd_args is None:
+        yield Unknown(
+            what="settings given by GUNICORN_CMD_ARGS",
+            why="the environment of the server could not be read",
+            remedy="run the sidecar as the server's user and group",
+        )
+    elif sources.config_file is None:
+        yield Unknown(
+            what="settings given by the config file",
+            why="it is a Python module (python:...), or was not found or not readable where the server was started",
+            remedy="give the settings by GUNICORN_CMD_ARGS, or the config file by an absolute path",
+        )
+
+
+def _about_release(release: str | None) -> Iterator[Unknown]:
+    if release is None:
+        yield Unknown(
+            what="release",
+            why="no gunicorn-*.dist-info was found where the server's Python looks for packages",
+            remedy="install gunicorn with pip, uv or the distribution's package",
+        )
+
+
+def _about_orphans(family: Family) -> Iterator[Unknown]:
+    if not family.sees_all_orphans:
+        yield Unknown(
+            what="some orphans",
+            why="the server shares its cgroup with others, so only processes seen while their worker lived are told",
+            remedy="run the server in a container, or start it with `wsgi-sidecar run`",
+        )
