@@ -160,7 +160,7 @@ class _Stroke:
             self._send(process, signal.SIGKILL)
         self._wait()
         for process, pidfd in tuple(self._caught.items()):
-            if _has_ended(pidfd):
+            if has_ended(pidfd):
                 self._ended += 1
                 os.close(self._caught.pop(process))
 
@@ -200,8 +200,8 @@ class _Stroke:
         )
 
 
-def _has_ended(pidfd: int) -> bool:
-    """A pidfd becomes readable when its process has ended, reaped or not."""
+def has_ended(pidfd: int) -> bool:
+    """Whether its process is dead: a pidfd becomes readable when its process has ended, reaped or not."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(0))

@@ -136,9 +136,7 @@ def _totals(report: Report, ledger: Ledger) -> Iterator[Metric]:
     yield _kills(ledger)
     yield _scans(ledger.stopwatch)
     yield CounterMetricFamily("wsgi_scan_errors", "Looks that failed as a whole.", value=ledger.scan_errors)
-    yield _gauge(
-        "wsgi_last_scan_timestamp_seconds", "When the last look was taken, Unix seconds.", report.taken_at
-    )
+    yield _gauge("wsgi_last_scan_timestamp_seconds", "When the last look was taken, Unix seconds.", report.taken_at)
 
 
 def _kills(ledger: Ledger) -> Metric:

@@ -53,7 +53,7 @@ def read_process(pid: int) -> Seen | None:
 
 def process_table() -> Table:
     """All processes of this PID namespace."""
-    pids = (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdecimal())
+    pids = (int(name) for name in os.listdir("/proc") if name.isdecimal())
     return {pid: seen for pid in pids if (seen := read_process(pid)) is not None}
 
 
@@ -134,8 +134,9 @@ def _kinship(pid: int) -> tuple[object, ...] | None:
 
 
 def _holds(pid: int, inode: int) -> bool:
+    folder = f"/proc/{pid}/fd"
     try:
-        return any(_heartbeat_inode(entry.path) == inode for entry in os.scandir(f"/proc/{pid}/fd"))
+        return any(_heartbeat_inode(f"{folder}/{name}") == inode for name in os.listdir(folder))
     except OSError:
         return False
 

@@ -1,0 +1,136 @@
+"""The server as our own child, and the signals meant for it.
+
+In: the server's command line; signals sent to us. Out: a running server, and its exit code as ours. Rule: the server
+notices nothing: its stdin, stdout and stderr are ours, its signal mask is empty, signals sent to us reach it once, and
+what it leaves behind when it dies is reaped here.
+
+Signals are taken with sigwaitinfo in the main thread, never in handlers: nothing is interrupted, nothing is lost.
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+from collections.abc import Sequence
+from typing import Final
+
+from wsgi_sidecar.kill import has_ended
+
+FORWARDED: Final = frozenset(
+    {
+        signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
+        signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH,
+    }
+)  # fmt: skip
+PYTHON_IGNORES: Final = (signal.SIGPIPE, signal.SIGXFSZ)
+"""Python ignores these two for itself, and what is ignored stays so over exec."""
+SI_KERNEL: Final = 128
+"""si_code of a signal that the kernel made, for example for Ctrl-C: the whole foreground group has got it already."""
+PR_SET_CHILD_SUBREAPER: Final = 36
+NOT_FOUND: Final = 127
+NOT_EXECUTABLE: Final = 126
+
+
+class StartError(Exception):
+    """The server's command cannot be started.
+
+    Attributes:
+        code: exit code that a shell would end with.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        """Say why, and with what code to end."""
+        super().__init__(message)
+        self.code = code
+
+
+def take_signals() -> frozenset[signal.Signals]:
+    """Block all signals that `Child.wait` and `wait_for_end` wait for; to be called before any thread starts.
+
+    What was ignored when we started (nohup) stays ignored, here and in the server.
+    """
+    wanted = {number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN}
+    taken = frozenset({*wanted, signal.SIGCHLD})
+    signal.pthread_sigmask(signal.SIG_BLOCK, taken)
+    return taken
+
+
+def adopt_orphans() -> bool:
+    """Become the parent of whatever our descendants leave behind; whether the kernel agreed."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    return bool(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+class Child:
+    """A server that we started."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """Start it.
+
+        Args:
+            command: program and arguments; the program is looked for on PATH.
+
+        Raises:
+            StartError: there is no such program, or it cannot be executed.
+        """
+        try:
+            self.pid = os.posix_spawnp(command[0], list(command), os.environ, setsigmask=(), setsigdef=PYTHON_IGNORES)
+        except FileNotFoundError:
+            raise StartError(_not_found(command[0]), NOT_FOUND) from None
+        except (OSError, ValueError) as error:
+            raise StartError(f"cannot start {command[0]!r}: {error}", NOT_EXECUTABLE) from None
+
+    def wait(self, signals: frozenset[signal.Signals]) -> int:
+        """Forward signals and reap until the server has ended.
+
+        Returns:
+            Its exit code; 128 + n if it died of signal n.
+        """
+        while True:
+            told = signal.sigwaitinfo(signals)
+            if told.si_signo == signal.SIGCHLD:
+                code = self._reap()
+                if code is not None:
+                    return code
+            elif told.si_code != SI_KERNEL:
+                os.kill(self.pid, told.si_signo)
+
+    def _reap(self) -> int | None:
+        ended: int | None = None
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return ended
+            if pid == 0:
+                return ended
+            if pid == self.pid:
+                code = os.waitstatus_to_exitcode(status)
+                ended = code if code >= 0 else 128 - code
+
+
+def _not_found(program: str) -> str:
+    if "/" in program:
+        return f"there is no program {program!r}, or its interpreter (the #! line) is missing"
+    if shutil.which(program):
+        return f"{program!r} was found, but its interpreter (the #! line) is missing"
+    return f"{program!r} was not found on PATH ({os.environ.get('PATH', 'PATH is not set')})"
+
+
+def wait_for_end(signals: frozenset[signal.Signals], pidfd: int | None) -> str:
+    """Wait until somebody tells us to stop, or the process that we were attached to has ended.
+
+    Args:
+        signals: from `take_signals`.
+        pidfd: of that process; None where we were not attached to a certain one.
+
+    Returns:
+        What ended the wait, for the log.
+    """
+    stops = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP}
+    while True:
+        told = signal.sigtimedwait(signals, 0.5) if pidfd is not None else signal.sigwaitinfo(signals)
+        if told is not None and told.si_signo in stops:
+            return signal.Signals(told.si_signo).name
+        if pidfd is not None and has_ended(pidfd):
+            return "the process that was watched has ended"

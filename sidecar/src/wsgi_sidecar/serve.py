@@ -1,0 +1,108 @@
+"""Puts the parts together for one life of the sidecar, and takes them apart again.
+
+In: `Config`. Out: the exit code. Rule: the main thread only waits for signals; looks and answers have a thread each.
+The port is taken before a server is started, signals are taken before a thread is.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from socket import socket
+
+from prometheus_client import CollectorRegistry
+
+from wsgi_contract.report import SidecarInfo
+from wsgi_sidecar import __version__, log
+from wsgi_sidecar.child import Child, adopt_orphans, take_signals, wait_for_end
+from wsgi_sidecar.config import Config, ConfigError
+from wsgi_sidecar.core.lines import Line
+from wsgi_sidecar.core.telling import Teller
+from wsgi_sidecar.metrics import StateCollector
+from wsgi_sidecar.orders import PolicyFile
+from wsgi_sidecar.proc import ProcReader
+from wsgi_sidecar.server_files import ServerFiles
+from wsgi_sidecar.watch import Ground, Watch
+from wsgi_sidecar.web import Pages, WebThread, listen
+
+STOP_S = 2.0
+"""How long the end waits for a look under way; a kill under way is not broken off before that."""
+
+
+def serve(config: Config) -> int:
+    """Watch until told to stop, or until the server has ended.
+
+    Raises:
+        ConfigError: there is no process with the given pid.
+        PortError: the port cannot be had.
+        StartError: the server's command cannot be started.
+    """
+    log.open_log(config.log_format)
+    pidfd = None if config.pid is None else _pidfd(config.pid)
+    with listen(config.host, config.port) as listener:
+        signals = take_signals()
+        if config.command == "watch":
+            with _watching(config, listener, within=config.pid, adopter=None):
+                _stopped(wait_for_end(signals, pidfd))
+                return 0
+        adopter = os.getpid() if adopt_orphans() else None
+        child = Child(config.server)
+        with _watching(config, listener, within=child.pid, adopter=adopter):
+            code = child.wait(signals)
+            _stopped(f"the server ended with exit code {code}")
+            return code
+
+
+def _pidfd(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        raise ConfigError(f"--pid is {pid}: {error.strerror}; give the pid of the running master") from None
+
+
+def _stopped(reason: str) -> None:
+    log.write(Line(event="stopped", message=reason, fields={"reason": reason}))
+
+
+@contextmanager
+def _watching(config: Config, listener: socket, *, within: int | None, adopter: int | None) -> Iterator[None]:
+    reader = ProcReader()
+    watch = Watch(_ground(config, reader, within, adopter), interval_s=config.scan_interval_s)
+    stop = threading.Event()
+    looks = threading.Thread(target=watch.run, args=(stop,), name="watch", daemon=True)
+    web = WebThread(_pages(watch), listener)
+    _listening(listener)
+    looks.start()
+    web.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        looks.join(STOP_S)
+        web.stop()
+
+
+def _ground(config: Config, reader: ProcReader, within: int | None, adopter: int | None) -> Ground:
+    sidecar = SidecarInfo(version=__version__, started_at=time.time(), uid=os.geteuid(), gid=os.getegid())
+    return Ground(
+        teller=Teller(sidecar=sidecar, pod=config.pod),
+        reader=reader,
+        files=ServerFiles(),
+        policy_file=PolicyFile(config.policy_file, dry_run=config.dry_run),
+        within=within,
+        adopter=adopter,
+    )
+
+
+def _pages(watch: Watch) -> Pages:
+    registry = CollectorRegistry()
+    registry.register(StateCollector(lambda: watch.latest))
+    return Pages(latest=lambda: watch.latest, stuck_s=watch.stuck_s, registry=registry)
+
+
+def _listening(listener: socket) -> None:
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    message = f"report and metrics on http://{shown}:{port}"
+    log.write(Line(event="listening", message=message, fields={"host": host, "port": port}))

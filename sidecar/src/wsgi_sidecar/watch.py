@@ -1,0 +1,254 @@
+"""The loop, and the only place where the steps meet: look, gather, diagnose, decide, strike, account, publish.
+
+In: the doors, and what may be done. Out: log lines, and a `Published` state for whoever asks. Rule: one look is one
+straight line from the processes to the Report; what a look leaves for the next one is three values. Only the outermost
+loop catches everything: a look that fails is logged and counted, and the next one comes.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from wsgi_contract.report import Kill, ProcessId, Unknown
+from wsgi_contract.servers.gunicorn import ArgumentsError, effective_settings
+from wsgi_contract.settings import SETTING_NAMES, Setting
+from wsgi_sidecar import log
+from wsgi_sidecar.core.account import Ledger, Step, account, account_failure
+from wsgi_sidecar.core.departures import departures
+from wsgi_sidecar.core.diagnosis import Memory, diagnose, lost, rule_of, suspects
+from wsgi_sidecar.core.family import Family, gather
+from wsgi_sidecar.core.lines import lines, server_lines
+from wsgi_sidecar.core.remedy import Decision, Scene, decide, order, rehearsed
+from wsgi_sidecar.core.rules.rule import Sight, terms
+from wsgi_sidecar.core.snapshot import Closeup
+from wsgi_sidecar.core.telling import Teller, View, tell
+from wsgi_sidecar.core.unknowns import tell_unknowns
+from wsgi_sidecar.kill import strike
+from wsgi_sidecar.metrics import Published
+from wsgi_sidecar.orders import Orders, PolicyFile
+from wsgi_sidecar.proc import ProcReader
+from wsgi_sidecar.server_files import ServerFiles
+
+SECOND_LOOK_S: Final = 0.1
+"""How long a kill waits to see whether its reason still stands: ten clock ticks of CPU time, enough to tell .3 cores
+from none, and one period of a container's CPU quota."""
+SETTLE_S: Final = 0.005
+"""A look that shall settle a suspicion at a moment comes a little after it, never a hair before."""
+CLOSEST_S: Final = 0.05
+"""Least time between two looks, whatever asks for the next."""
+STUCK_LOOKS: Final = 5
+STUCK_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What the loop stands on.
+
+    Attributes:
+        teller: who tells the Report.
+        reader: looks at processes and sockets.
+        files: reads what a server was told to be.
+        policy_file: what may be done.
+        within: pid at or above the master; None looks for one everywhere.
+        adopter: our own pid, if orphans of the server come to us; None otherwise.
+    """
+
+    teller: Teller
+    reader: ProcReader
+    files: ServerFiles
+    policy_file: PolicyFile
+    within: int | None
+    adopter: int | None
+
+
+class Watch:
+    """Looks again and again; holds what one look leaves for the next."""
+
+    def __init__(self, ground: Ground, *, interval_s: float) -> None:
+        """Nothing is read yet.
+
+        Args:
+            ground: the doors.
+            interval_s: seconds between two looks.
+        """
+        self._ground = ground
+        self._interval_s = interval_s
+        self._view: View | None = None
+        self._memory = Memory()
+        self._ledger = Ledger()
+        self._published: Published | None = None
+        self._last_success = time.monotonic()
+        self._last_failure = ""
+
+    @property
+    def latest(self) -> Published | None:
+        """What the last look left; None before the first. Any thread may ask."""
+        return self._published
+
+    def stuck_s(self) -> float | None:
+        """Seconds since the last successful look, if that is longer than it may be. Any thread may ask."""
+        since_s = time.monotonic() - self._last_success
+        return since_s if since_s > max(STUCK_S, STUCK_LOOKS * self._interval_s) else None
+
+    def run(self, stop: threading.Event) -> None:
+        """Look at a steady pace until told to stop; sooner where a look would settle a suspicion."""
+        tick = due = time.monotonic()
+        while not stop.wait(max(0.0, due - time.monotonic())):
+            again_at = self._look_safely()
+            now = time.monotonic()
+            # After a pause (a kill, a starved machine) the missed looks are not made up for.
+            tick += self._interval_s * max(1, -(-(now - tick) // self._interval_s))
+            due = tick if again_at is None else max(now + CLOSEST_S, min(tick, again_at + SETTLE_S))
+
+    def _look_safely(self) -> float | None:
+        try:
+            again_at = self.look()
+        except Exception as error:  # the outermost loop: whatever fails, the next look comes
+            self._fail(error)
+            return None
+        self._last_success = time.monotonic()
+        self._last_failure = ""
+        return again_at
+
+    def _fail(self, error: Exception) -> None:
+        self._ledger = account_failure(self._ledger)
+        if self._published is not None:
+            report = replace(self._published.report, counts=self._ledger.counts)
+            self._published = Published(report=report, ledger=self._ledger)
+        if repr(error) != self._last_failure:
+            self._last_failure = repr(error)
+            log.LOGGER.log(logging.ERROR, "a look failed: %r", error, exc_info=error, extra={"event": "look-failed"})
+
+    def look(self) -> float | None:
+        """Take one look and do what it asks for.
+
+        Returns:
+            Monotonic time at which the next look would settle a suspicion; None where the usual pace will do.
+        """
+        ground, earlier = self._ground, self._view
+        orders = ground.policy_file.read()
+        snapshot = ground.reader.look(ground.within)
+        before = earlier.family if earlier else None
+        timeout_s = terms(None, earlier.settings).timeout_s if earlier else None
+        family = gather(snapshot, before, within=ground.within, timeout_s=timeout_s, adopter=ground.adopter)
+        view = self._view_of(snapshot.at, family, before, orders)
+        if family is None:
+            step = Step(
+                at=snapshot.at,
+                monotonic=snapshot.monotonic,
+                took_s=time.monotonic() - snapshot.monotonic,
+                diagnosis=lost(self._memory),
+            )
+        else:
+            step = self._judge(family, view)
+        self._conclude(view, step)
+        return step.diagnosis.again_at
+
+    def _view_of(self, at: float, family: Family | None, before: Family | None, orders: Orders) -> View:
+        release: str | None = None
+        settings: tuple[Setting, ...] = ()
+        unknowns: tuple[Unknown, ...] = ()
+        if family is not None:
+            facts = self._ground.files.read(family.master)
+            release = facts.release
+            unknowns = tell_unknowns(family, facts.sources, release, uid=os.geteuid(), gid=os.getegid())
+            try:
+                settings = effective_settings(facts.sources)
+            except ArgumentsError as error:
+                settings = tuple(Setting(name=name, value=None, source="unknown") for name in SETTING_NAMES)
+                unknowns += (_unreadable_settings(error),)
+        if orders.trouble is not None:
+            unknowns += (_bad_policy(orders.trouble),)
+        same = before is not None and family is not None and before.master.id == family.master.id
+        return View(
+            at=at,
+            family=family,
+            before=before if same else None,
+            release=release,
+            settings=settings,
+            unknowns=unknowns,
+            policy=orders.policy,
+        )
+
+    def _judge(self, family: Family, view: View) -> Step:
+        sight = Sight(
+            family=family,
+            before=view.before,
+            terms=terms(view.release, view.settings),
+            policy=view.policy,
+            closeups={},
+        )
+        sight = replace(sight, closeups=self._closeups(suspects(sight, self._memory), family))
+        diagnosis = diagnose(sight, self._memory)
+        past = self._ledger.deeds
+        scene = Scene(family=family, policy=view.policy, past=past, monotonic=family.monotonic)
+        decisions = decide(diagnosis.open, scene)
+        took_s = time.monotonic() - family.monotonic
+        return Step(
+            at=family.at,
+            monotonic=family.monotonic,
+            took_s=took_s,
+            diagnosis=diagnosis,
+            decisions=decisions,
+            kills=self._carry_out(decisions, sight),
+            departures=departures(
+                view.before,
+                family,
+                timeout_s=sight.terms.timeout_s,
+                struck=frozenset(deed.kill.process for deed in past if deed.kill.outcome in ("killed", "survived")),
+            ),
+            family=family,
+        )
+
+    def _closeups(self, wanted: frozenset[ProcessId], family: Family) -> dict[ProcessId, Closeup]:
+        listeners = family.listeners or ()
+        taken = ((process, self._ground.reader.closeup(process, listeners)) for process in sorted(wanted))
+        return {process: closeup for process, closeup in taken if closeup is not None}
+
+    def _carry_out(self, decisions: tuple[Decision, ...], sight: Sight) -> tuple[Kill, ...]:
+        kills: list[Kill] = []
+        for decision in decisions:
+            if decision.verb == "wait":
+                continue
+            what = order(decision, sight.family, number=self._ledger.struck + len(kills) + 1)
+            if decision.verb == "dry-run":
+                kills.append(rehearsed(what, sight.family, at=time.time()))
+            else:
+                kills.append(strike(what, self._second_look(decision, sight)))
+        return tuple(kills)
+
+    def _second_look(self, decision: Decision, sight: Sight) -> Callable[[], str | None]:
+        fault = decision.case.fault
+        first = sight.closeups.get(fault.process)
+
+        def look_again() -> str | None:
+            time.sleep(SECOND_LOOK_S)
+            second = self._ground.reader.closeup(fault.process, sight.family.listeners or ())
+            if first is None or second is None:
+                return "it could not be looked at again"
+            return rule_of(fault).doubt(first, second, sight.policy)
+
+        return look_again
+
+    def _conclude(self, view: View, step: Step) -> None:
+        ledger = account(self._ledger, step)
+        for line in (*server_lines(self._view, view), *lines(self._ledger, ledger)):
+            log.write(line)
+        self._published = Published(report=tell(view, ledger, self._ground.teller), ledger=ledger)
+        self._view, self._memory, self._ledger = view, step.diagnosis.memory, ledger
+
+
+def _unreadable_settings(error: ArgumentsError) -> Unknown:
+    return Unknown(
+        what="settings",
+        why=f"the server's arguments could not be read as gunicorn reads them: {error}",
+        remedy="start gunicorn with plain flags, or report this command line as a bug",
+    )
+
+
+def _bad_policy(trouble: str) -> Unknown:
+    return Unknown(what="policy", why=trouble, remedy="mend it; until then the last good policy holds")
