@@ -1,11 +1,88 @@
-"""The command; filled in with the house."""
+"""The operator's command: `wsgi-operator`, configured by its environment alone.
 
+In: WSGI_OPERATOR_* variables. Out: an exit code: 0 after SIGTERM, 1 with one sentence when it cannot work here, 2 when
+the environment is wrong.
+"""
+
+import asyncio
+import os
 import sys
+
+import kopf
+
+from wsgi_contract import names
+from wsgi_operator import __version__
+from wsgi_operator.cluster import Cluster, load_configuration
+from wsgi_operator.config import Config, ConfigError, read_config
+from wsgi_operator.handlers import Desk, build_registry, log
+from wsgi_operator.health import serve_health
+from wsgi_operator.logs import configure_logs
+from wsgi_operator.reports import Reports
 
 
 def main() -> int:
-    """Run the command."""
+    """Run the operator until it is told to stop."""
+    if sys.argv[1:] in (["--version"], ["-V"]):
+        print(__version__)
+        return 0
+    if sys.argv[1:]:
+        print("wsgi-operator takes no arguments: it is configured by WSGI_OPERATOR_* variables", file=sys.stderr)
+        return 2
+    try:
+        config = read_config(os.environ)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    configure_logs(config.log_format, config.log_level)
+    try:
+        asyncio.run(operate(config))
+    except (kopf.PermanentError, kopf.TemporaryError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
+
+
+async def operate(config: Config) -> None:
+    """Connect, check that there is something to operate, and hand over to kopf.
+
+    Raises:
+        kopf.PermanentError: no API server, no permission, or no CRD.
+        OSError: the port for health checks is taken.
+    """
+    async with (
+        Cluster(await load_configuration()) as cluster,
+        Reports(timeout_s=config.report_timeout_s) as reports,
+    ):
+        if not await cluster.servers_exist(config.namespaces[0] if config.namespaces else None):
+            raise kopf.PermanentError(
+                f"the API server does not know {names.PLURAL}.{names.GROUP}: install the CustomResourceDefinition "
+                "first (kubectl apply -f charts/wsgi-operator/crds)"
+            )
+        desk = Desk(config=config, cluster=cluster, reports=reports)
+        log.info("wsgi-operator %s watches %s", __version__, ", ".join(config.namespaces) or "all namespaces")
+        async with serve_health(desk.pulse, config.port):
+            await kopf.operator(
+                registry=build_registry(desk),
+                settings=settings(),
+                identity=names.FIELD_MANAGER,  # type: ignore[arg-type]  # else kopf asks for a user name, which a bare uid lacks
+                standalone=True,
+                clusterwide=not config.namespaces,
+                namespaces=config.namespaces,
+                ready_flag=desk.pulse.ready,
+            )
+
+
+def settings() -> kopf.OperatorSettings:
+    """How kopf shall behave: no Events of its own, no scanning, our own names in what it stores."""
+    chosen = kopf.OperatorSettings()
+    chosen.persistence.finalizer = names.FINALIZER
+    chosen.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=names.GROUP)
+    chosen.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=names.GROUP)
+    chosen.posting.enabled = False
+    chosen.scanning.disabled = True
+    chosen.background.instant_exit_timeout = 0.2
+    chosen.background.cancellation_polling = 1.0
+    return chosen
 
 
 if __name__ == "__main__":

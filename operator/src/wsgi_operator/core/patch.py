@@ -8,20 +8,21 @@ where the owner's own value must give way, it is kept beside, to the letter, and
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wsgi_contract import names
 from wsgi_contract.policy import dump_policy
 from wsgi_contract.servers.gunicorn import CMD_ARGS, ArgumentsError, merge_cmd_args
 from wsgi_operator.core.cover import covers
-from wsgi_operator.core.record import ANNOTATION_APPLIED, Kept, Original, Record, dump, original_of, record_of
-from wsgi_operator.core.server import Obstacle, Server
+from wsgi_operator.core.record import ANNOTATION_APPLIED, Change, Kept, Original, Record, dump, original_of, record_of
+from wsgi_operator.core.server import SPEC_NAMES, Obstacle, Server
 from wsgi_operator.core.sidecar import (
     POLICY_VOLUME,
     Identity,
     combine,
     declared_identity,
+    missing,
     policy_volume,
     sidecar_container,
 )
@@ -38,35 +39,18 @@ from wsgi_operator.core.workload import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One thing that an apply changes, for people.
-
-    Attributes:
-        name: a setting, `policy`, `image`, `identity` or `sidecar`.
-        before: None: it was left to the owner.
-        after: None: it is left to the owner again.
-    """
-
-    name: str
-    before: str | None
-    after: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What to apply.
 
     Attributes:
         config: the apply configuration.
         needed: whether it would change the live object.
-        first: whether the workload carries nothing of ours yet.
-        changes: what it changes; empty where somebody else's change is only undone.
+        record: what the Deployment will tell of it.
     """
 
     config: Mapping[str, Any]
     needed: bool
-    first: bool
-    changes: tuple[Change, ...]
+    record: Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +61,14 @@ class _CmdArgs:
     kept: Kept | None
 
 
-def plan(server: Server, deployment: Object, seen: Identity | None = None) -> Plan | Obstacle:
+def plan(server: Server, deployment: Object, *, seen: Identity | None = None, now: float = 0.0) -> Plan | Obstacle:
     """Decide what to apply.
 
     Args:
         server: what is wanted.
         deployment: as it is now.
         seen: whom the reports saw the server run as, where that is not whom the sidecar runs as.
+        now: Unix seconds; ends up in the record if something changes.
     """
     container = find_container(deployment, server.container)
     if isinstance(container, Obstacle):
@@ -95,13 +80,19 @@ def plan(server: Server, deployment: Object, seen: Identity | None = None) -> Pl
     args = _cmd_args(server, deployment, container, record)
     if isinstance(args, Obstacle):
         return args
-    learnt = combine(Identity(), seen, record.learnt if record else Identity())
     share, share_kept = _share(deployment, record)
-    template = _template(
-        server, container, args, share, combine(declared_identity(server, deployment, container), None, learnt)
+    declared = declared_identity(server, deployment, container)
+    learnt = missing(declared, seen or (record.learnt if record else Identity()))
+    template = _template(server, container, args, share, combine(declared, learnt))
+    ours = _told(record, _record(server, template, args, share, learnt), now)
+    config = _configuration(
+        server, template, ours, Original(container=container["name"], cmd_args=args.kept, share=share_kept)
     )
-    original = Original(container=container["name"], cmd_args=args.kept, share=share_kept)
-    ours = Record(
+    return Plan(config=config, needed=not covers(deployment, config), record=ours)
+
+
+def _record(server: Server, template: Object, args: _CmdArgs, share: bool, learnt: Identity) -> Record:
+    return Record(
         server=server.uid,
         config=_digest(template),
         cmd_args=args.ours,
@@ -111,10 +102,14 @@ def plan(server: Server, deployment: Object, seen: Identity | None = None) -> Pl
         image=server.sidecar.image,
         learnt=learnt,
     )
-    config = _configuration(server, template, ours, original)
-    needed = record is None or record.config != ours.config or not covers(deployment, config)
-    changes = _changes(record, ours) if needed else ()
-    return Plan(config=config, needed=needed, first=record is None, changes=changes)
+
+
+def _told(before: Record | None, ours: Record, now: float) -> Record:
+    """The new record with what it changes; where it changes nothing, it tells of the last change still."""
+    changes = _changes(before, ours)
+    if not changes and before is not None:
+        return replace(ours, at=before.at, changes=before.changes)
+    return replace(ours, at=now, changes=changes)
 
 
 def _in_the_way(server: Server, deployment: Object, record: Record | None) -> Obstacle | None:
@@ -241,7 +236,7 @@ def _changes(before: Record | None, after: Record) -> tuple[Change, ...]:
     if before is None:
         return (Change(name="sidecar", before=None, after=after.image), *_setting_changes({}, after.settings))
     others = (
-        ("policy", before.policy, after.policy),
+        ("watchdog", before.policy, after.policy),
         ("image", before.image, after.image),
         ("identity", _words(before.learnt), _words(after.learnt)),
     )
@@ -252,8 +247,8 @@ def _changes(before: Record | None, after: Record) -> tuple[Change, ...]:
 
 def _setting_changes(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[Change, ...]:
     return tuple(
-        Change(name=name, before=_text(before.get(name)), after=_text(after.get(name)))
-        for name in dict(before) | dict(after)
+        Change(name=spec_name, before=_text(before.get(name)), after=_text(after.get(name)))
+        for name, spec_name in SPEC_NAMES.items()
         if before.get(name) != after.get(name)
     )
 

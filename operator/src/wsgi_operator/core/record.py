@@ -18,6 +18,21 @@ ANNOTATION_APPLIED: Final = f"{names.GROUP}/applied"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One thing that an apply changed, for people.
+
+    Attributes:
+        name: a setting as the resource calls it, or `sidecar`, `image`, `watchdog`, `identity`.
+        before: None: it was left to the owner.
+        after: None: it is left to the owner again.
+    """
+
+    name: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """What we applied last.
 
@@ -30,6 +45,8 @@ class Record:
         policy: the policy at that time.
         image: the sidecar's.
         learnt: whom the server was found to run as.
+        at: when something changed last, Unix seconds.
+        changes: what that was; status and Events tell it from here, so a crash right after the apply loses nothing.
     """
 
     server: str
@@ -40,6 +57,8 @@ class Record:
     policy: str
     image: str
     learnt: Identity
+    at: float = 0.0
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +101,10 @@ def record_of(deployment: Object) -> Record | None:
     """What we applied last; None if nothing, or if the annotation was spoilt: then it is written anew."""
     raw = _parsed(annotations(deployment).get(ANNOTATION_APPLIED))
     try:
-        return Record(**(raw | {"learnt": Identity(**raw["learnt"])})) if raw else None
+        if not raw:
+            return None
+        changes = tuple(Change(**change) for change in raw["changes"])
+        return Record(**(raw | {"learnt": Identity(**raw["learnt"]), "changes": changes}))
     except (TypeError, KeyError):
         return None
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from wsgi_contract import names
 from wsgi_contract.policy import Policy
-from wsgi_contract.settings import Wanted
+from wsgi_contract.settings import SettingName, Wanted
 
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
 
@@ -20,6 +20,21 @@ DEFAULT_RESOURCES: Final[Mapping[str, Mapping[str, str]]] = {
 }
 """Room for one Python process that looks once a second. No CPU limit: a throttled watchdog sees hangs that are its own;
 the request alone gives it its share."""
+
+SPEC_NAMES: Final[Mapping[SettingName, str]] = {
+    "workers": "workers",
+    "threads": "threads",
+    "timeout_s": "timeoutSeconds",
+    "graceful_timeout_s": "gracefulTimeoutSeconds",
+    "keepalive_s": "keepAliveSeconds",
+    "worker_connections": "workerConnections",
+    "worker_class": "workerClass",
+    "max_requests": "maxRequests",
+    "max_requests_jitter": "maxRequestsJitter",
+    "backlog": "backlog",
+    "preload_app": "preloadApp",
+}
+"""What the resource calls our settings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

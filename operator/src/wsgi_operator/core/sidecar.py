@@ -56,15 +56,22 @@ def seen_identity(reports: Iterable[Report]) -> Identity | None:
     return Identity(uid=uid, gid=gid)
 
 
-def combine(declared: Identity, seen: Identity | None, learnt: Identity) -> Identity:
-    """What is declared, else what was seen just now, else what was learnt before.
+def missing(declared: Identity, learnt: Identity) -> Identity:
+    """What was learnt and nobody declared.
 
-    Declared wins over seen, or the two would take turns: once the sidecar runs as seen, nothing is seen any more.
+    Declared wins, or the two would take turns: once the sidecar runs as seen, nothing is seen any more.
     """
-    fallback = seen or learnt
     return Identity(
-        uid=declared.uid if declared.uid is not None else fallback.uid,
-        gid=declared.gid if declared.gid is not None else fallback.gid,
+        uid=learnt.uid if declared.uid is None else None,
+        gid=learnt.gid if declared.gid is None else None,
+    )
+
+
+def combine(declared: Identity, learnt: Identity) -> Identity:
+    """Whom the sidecar shall run as."""
+    return Identity(
+        uid=declared.uid if declared.uid is not None else learnt.uid,
+        gid=declared.gid if declared.gid is not None else learnt.gid,
     )
 
 

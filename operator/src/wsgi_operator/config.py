@@ -1,0 +1,108 @@
+"""The operator's own configuration, from its environment.
+
+In: environment variables. Out: `Config`. Rule: a value that cannot be used is refused at the start with the variable's
+name and what it may be; nothing is guessed later.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, cast
+
+from wsgi_operator.core.server import PullPolicy, Sidecar
+
+LogFormat = Literal["json", "text"]
+
+PREFIX: Final = "WSGI_OPERATOR_"
+_PULL_POLICIES: Final = ("IfNotPresent", "Always", "Never")
+_LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+class ConfigError(ValueError):
+    """A variable that cannot be used; the message names it and says what it may be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """How this operator runs.
+
+    Attributes:
+        sidecar: what it injects where a WSGIServer says nothing else.
+        namespaces: those it watches; empty: all.
+        report_interval_s: seconds between two looks at one workload's pods.
+        report_timeout_s: seconds that one pod has for its answer.
+        port: of `/livez` and `/readyz`; 0: none.
+        log_format: of its own log.
+        log_level: likewise.
+    """
+
+    sidecar: Sidecar
+    namespaces: tuple[str, ...] = ()
+    report_interval_s: float = 10.0
+    report_timeout_s: float = 3.0
+    port: int = 8080
+    log_format: LogFormat = "json"
+    log_level: str = "info"
+
+
+def read_config(environ: Mapping[str, str]) -> Config:
+    """Read the configuration.
+
+    Raises:
+        ConfigError: a variable is missing or cannot be used.
+    """
+    return Config(
+        sidecar=Sidecar(
+            image=_image(environ),
+            pull_policy=cast(
+                "PullPolicy", _one_of(environ, "SIDECAR_PULL_POLICY", ("IfNotPresent", "Always", "Never"))
+            ),
+        ),
+        namespaces=_namespaces(environ),
+        report_interval_s=_number(environ, "REPORT_INTERVAL_SECONDS", 10.0, 0.5, 3600.0),
+        report_timeout_s=_number(environ, "REPORT_TIMEOUT_SECONDS", 3.0, 0.1, 60.0),
+        port=int(_number(environ, "PORT", 8080, 0, 65535)),
+        log_format=cast("LogFormat", _one_of(environ, "LOG_FORMAT", ("json", "text"))),
+        log_level=_one_of(environ, "LOG_LEVEL", ("info", *_LEVELS)),
+    )
+
+
+def _image(environ: Mapping[str, str]) -> str:
+    name = f"{PREFIX}SIDECAR_IMAGE"
+    image = environ.get(name, "").strip()
+    if not image:
+        raise ConfigError(f"{name} is not set: give the sidecar's image, for example registry/wsgi-sidecar:0.1.0")
+    versioned = "@sha256:" in image or (re.fullmatch(r".+:[^:/]+", image) and not image.endswith(":latest"))
+    if not versioned:
+        raise ConfigError(
+            f"{name} is {image!r}: give it a version, as name:tag or name@sha256:digest, and not the tag latest"
+        )
+    return image
+
+
+def _namespaces(environ: Mapping[str, str]) -> tuple[str, ...]:
+    name = f"{PREFIX}NAMESPACES"
+    namespaces = tuple(dict.fromkeys(part.strip() for part in environ.get(name, "").split(",") if part.strip()))
+    for namespace in namespaces:
+        if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", namespace):
+            raise ConfigError(f"{name} holds {namespace!r}, which is no namespace: separate names by commas")
+    return namespaces
+
+
+def _one_of(environ: Mapping[str, str], key: str, allowed: tuple[str, ...]) -> str:
+    """The value, or the first of the allowed ones if it is not set."""
+    value = environ.get(f"{PREFIX}{key}") or allowed[0]
+    if value not in allowed:
+        raise ConfigError(f"{PREFIX}{key} is {value!r}; it may be {', '.join(dict.fromkeys(allowed))}")
+    return value
+
+
+def _number(environ: Mapping[str, str], key: str, default: float, low: float, high: float) -> float:
+    text = environ.get(f"{PREFIX}{key}") or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        raise ConfigError(f"{PREFIX}{key} is {text!r}; it may be a number from {low:g} to {high:g}")
+    return value

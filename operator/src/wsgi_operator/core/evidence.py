@@ -1,0 +1,170 @@
+"""What all pods of one workload say, put together.
+
+In: one answer per pod, a Report or Silence. Out: `Evidence`. Rule: a pod that did not answer says nothing, and nothing
+is made up for it; where pods differ, it is said that they differ, and never averaged.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from wsgi_contract.report import Incident, Kill, Report, Unknown
+from wsgi_contract.settings import SETTING_NAMES, Setting, SettingName, Source, Value, Wanted
+
+State = Literal["Agreed", "Mixed", "Unknown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """A pod that carries the sidecar.
+
+    Attributes:
+        name: its own.
+        uid: tells it from an earlier one of the same name.
+        ip: None while it has none.
+        waiting: why it cannot answer yet; None if it should answer.
+    """
+
+    name: str
+    uid: str
+    ip: str | None
+    waiting: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """A pod's Report."""
+
+    pod: Pod
+    report: Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Silence:
+    """A pod that did not answer, and why, as far as could be told."""
+
+    pod: Pod
+    reason: str
+
+
+Answer = Heard | Silence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InForce:
+    """One setting over all pods.
+
+    Attributes:
+        name: which.
+        state: whether the pods agree.
+        value: None unless they agree.
+        values: all different values, sorted as text.
+        source: who gave it, in the first pod that knows.
+        said_by: the words that gave it, likewise.
+        pinned: whether any pod's command line gives it.
+        wanted: what the spec wants; None: nothing.
+    """
+
+    name: SettingName
+    state: State
+    value: Value | None
+    values: tuple[Value, ...]
+    source: Source
+    said_by: str | None
+    pinned: bool
+    wanted: int | None
+
+    @property
+    def met(self) -> bool:
+        """Whether what is wanted is in force, or nothing is wanted; unknown is not met, but see `known`."""
+        return self.wanted is None or (self.state == "Agreed" and self.value == self.wanted)
+
+    @property
+    def known(self) -> bool:
+        """Whether any pod could tell."""
+        return self.state != "Unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What the pods say together.
+
+    Attributes:
+        pods: all that carry the sidecar.
+        heard: those that reported, by name.
+        silent: those that did not, by name.
+        settings: in force, one per setting that any pod mentions.
+        without_server: names of pods whose sidecar sees no server.
+    """
+
+    pods: int
+    heard: tuple[Heard, ...]
+    silent: tuple[Silence, ...]
+    settings: tuple[InForce, ...]
+    without_server: tuple[str, ...]
+
+    def incidents(self) -> tuple[tuple[Pod, Incident], ...]:
+        """Open ones first, then the ended ones; the latest first in both."""
+        found = [(answer.pod, incident) for answer in self.heard for incident in answer.report.incidents]
+        return tuple(sorted(found, key=lambda pair: (pair[1].ended_at is not None, -pair[1].since, pair[0].name)))
+
+    def kills(self) -> tuple[tuple[Pod, Kill], ...]:
+        """All that the reports still list."""
+        return tuple((answer.pod, kill) for answer in self.heard for kill in answer.report.kills)
+
+    def unknowns(self) -> tuple[tuple[Unknown, int], ...]:
+        """What cannot be seen, and in how many pods; the most frequent first."""
+        counted: dict[Unknown, int] = {}
+        for answer in self.heard:
+            for unknown in set(answer.report.unknowns):
+                counted[unknown] = counted.get(unknown, 0) + 1
+        return tuple(sorted(counted.items(), key=lambda pair: (-pair[1], pair[0].what, pair[0].why)))
+
+
+def gather(answers: Iterable[Answer], wanted: Wanted) -> Evidence:
+    """Put the answers together.
+
+    Args:
+        answers: one per pod that carries the sidecar.
+        wanted: the settings that the spec wants.
+    """
+    by_name = sorted(answers, key=lambda answer: answer.pod.name)
+    heard = tuple(answer for answer in by_name if isinstance(answer, Heard))
+    silent = tuple(answer for answer in by_name if isinstance(answer, Silence))
+    return Evidence(
+        pods=len(by_name),
+        heard=heard,
+        silent=silent,
+        settings=_in_force([answer.report for answer in heard], dict(wanted.items())),
+        without_server=tuple(answer.pod.name for answer in heard if answer.report.server is None),
+    )
+
+
+def _in_force(reports: Sequence[Report], wanted: Mapping[SettingName, int]) -> tuple[InForce, ...]:
+    told = {name: [s for r in reports if r.server is not None and (s := r.setting(name))] for name in SETTING_NAMES}
+    return tuple(_one(name, told[name], wanted.get(name)) for name in SETTING_NAMES if told[name] or name in wanted)
+
+
+def _one(name: SettingName, told: Sequence[Setting], wanted: int | None) -> InForce:
+    known = [setting for setting in told if setting.value is not None]
+    values = tuple(sorted({s.value for s in known if s.value is not None}, key=str))
+    voice = next(iter(known or told), None)
+    return InForce(
+        name=name,
+        state="Unknown" if not values else "Agreed" if len(values) == 1 else "Mixed",
+        value=values[0] if len(values) == 1 else None,
+        values=values,
+        source=voice.source if voice else "unknown",
+        said_by=voice.said_by if voice else None,
+        pinned=any(setting.pinned for setting in told),
+        wanted=wanted,
+    )
+
+
+def moment(at: float | None) -> str | None:
+    """Unix seconds as RFC 3339; None for none, and for numbers that are no time."""
+    try:
+        return None if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -1,0 +1,158 @@
+"""Which Events to post: every kill and every change once, on the WSGIServer and, for kills, on the pod.
+
+In: Evidence, the record of the last apply, and what time it is. Out: `Notice` values. Rule: a notice's key is made from
+what it tells of (pod uid, the kill's id and time; the time of the apply), never from when it is told: so a restarted
+operator makes the same names, and the API server refuses the second.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from wsgi_contract import names
+from wsgi_contract.report import Kill, KillOutcome
+from wsgi_operator.core.evidence import Evidence, Pod, moment
+from wsgi_operator.core.record import Change
+from wsgi_operator.core.server import Server
+
+HORIZON_S: Final = 1800.0
+"""Older things are not told. An API server forgets Events after an hour by default; half of that leaves no moment in
+which an old kill that a report still lists would be told a second time."""
+
+NOTE_LENGTH: Final = 1024
+"""Kubernetes refuses longer notes."""
+
+_REASONS: Final[Mapping[KillOutcome, str]] = {
+    "killed": "WorkerKilled",
+    "survived": "KillIncomplete",
+    "dry-run": "WouldKill",
+    "refused": "KillRefused",
+    "spared": "KillSpared",
+}
+_TARGETS: Final = {"worker": "WorkerKilled", "server": "ServerKilled", "orphan": "OrphanKilled"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """One Event to post.
+
+    Attributes:
+        key: the same for the same thing, always.
+        pod: the pod it is about; None: the WSGIServer.
+        kind: how Kubernetes ranks it.
+        reason: CamelCase, for programs.
+        note: for people.
+        at: Unix seconds at which it happened.
+    """
+
+    key: str
+    pod: Pod | None
+    kind: Literal["Normal", "Warning"]
+    reason: str
+    note: str
+    at: float
+
+    def name(self, about: str) -> str:
+        """The Event's name: the object's, and a digest of the key."""
+        return f"{about[:200]}.{hashlib.sha256(self.key.encode()).hexdigest()[:16]}"
+
+
+def kill_notices(server: Server, evidence: Evidence, now: float) -> tuple[Notice, ...]:
+    """What to tell of the kills in the reports."""
+    recent = ((pod, kill) for pod, kill in evidence.kills() if abs(now - kill.at) < HORIZON_S)
+    told = ((pod, kill) for pod, kill in recent if kill.outcome in _REASONS)
+    return tuple(notice for pod, kill in told for notice in _kill(server, pod, kill))
+
+
+def _kill(server: Server, pod: Pod, kill: Kill) -> Iterable[Notice]:
+    identity = f"{pod.uid}/{kill.id}/{kill.at:.3f}"
+    reason = _TARGETS[kill.target] if kill.outcome == "killed" else _REASONS[kill.outcome]
+    note = f"{kill.reason}: {kill.message}{_end(kill)}"
+    for about, words in ((None, f"pod {pod.name}: {note}"), (pod, note)):
+        yield Notice(
+            key=f"{identity}/{server.uid if about is None else 'pod'}",
+            pod=about,
+            kind="Normal" if kill.outcome == "spared" else "Warning",
+            reason=reason,
+            note=_clip(words),
+            at=kill.at,
+        )
+
+
+def _end(kill: Kill) -> str:
+    if kill.outcome == "survived":
+        return f" ({len(kill.survivors)} processes survived: {', '.join(str(p.pid) for p in kill.survivors[:5])})"
+    return f" ({kill.processes} processes ended in {kill.duration_s:.2f} s)" if kill.outcome == "killed" else ""
+
+
+def change_notices(server: Server, at: float, changes: Iterable[Change]) -> tuple[Notice, ...]:
+    """What to tell of the last apply; nothing where it changed nothing that the user asked for."""
+    told = tuple(changes)
+    if not told:
+        return ()
+    first = any(change.name == "sidecar" for change in told)
+    words = ", ".join(_words(change) for change in told)
+    return (
+        Notice(
+            key=f"{server.uid}/change/{at:.3f}/{words}",
+            pod=None,
+            kind="Normal",
+            reason="Injected" if first else "SettingsChanged",
+            note=_clip(f"Deployment {server.workload} rolls: {words}"),
+            at=at,
+        ),
+    )
+
+
+def _words(change: Change) -> str:
+    if change.before is None:
+        return f"{change.name} {change.after}"
+    return f"{change.name} {change.before} -> {change.after or 'as its owner has it'}"
+
+
+def restored_notice(server_uid: str, workload: str, at: float) -> Notice:
+    """That the workload has its own template back."""
+    return Notice(
+        key=f"{server_uid}/restored",
+        pod=None,
+        kind="Normal",
+        reason="Restored",
+        note=f"Deployment {workload} has the template that its owner wrote",
+        at=at,
+    )
+
+
+def event_of(notice: Notice, server: Mapping[str, Any]) -> dict[str, Any]:
+    """The Event object.
+
+    Args:
+        notice: what to tell.
+        server: the WSGIServer object that it is told of, or whose pod.
+    """
+    metadata = server["metadata"]
+    about = (
+        {"apiVersion": names.API_VERSION, "kind": names.KIND, "name": metadata["name"], "uid": metadata["uid"]}
+        if notice.pod is None
+        else {"apiVersion": "v1", "kind": "Pod", "name": notice.pod.name, "uid": notice.pod.uid}
+    )
+    at = moment(notice.at)
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": notice.name(about["name"]), "namespace": metadata["namespace"]},
+        "involvedObject": about | {"namespace": metadata["namespace"]},
+        "type": notice.kind,
+        "reason": notice.reason,
+        "message": notice.note,
+        "firstTimestamp": at,
+        "lastTimestamp": at,
+        "count": 1,
+        "source": {"component": names.FIELD_MANAGER},
+        "reportingComponent": names.FIELD_MANAGER,
+        "reportingInstance": names.FIELD_MANAGER,
+    }
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= NOTE_LENGTH else text[: NOTE_LENGTH - 1] + "…"

@@ -1,0 +1,53 @@
+"""Pods as the reader of reports needs them.
+
+In: pods as the API server gives them. Out: `Pod` values. Rule: a pod that is ending or has ended is not there any more;
+one that cannot answer yet says why, in the kubelet's words.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from wsgi_contract import names
+from wsgi_operator.core.evidence import Pod
+
+
+def pods_of(objects: Iterable[Mapping[str, Any]]) -> tuple[Pod, ...]:
+    """The pods that live, or are about to."""
+    return tuple(_pod(body) for body in objects if _lives(body))
+
+
+def _lives(body: Mapping[str, Any]) -> bool:
+    ended = body.get("status", {}).get("phase") in ("Succeeded", "Failed")
+    return not ended and "deletionTimestamp" not in body["metadata"]
+
+
+def _pod(body: Mapping[str, Any]) -> Pod:
+    status = body.get("status") or {}
+    return Pod(
+        name=body["metadata"]["name"],
+        uid=body["metadata"]["uid"],
+        ip=status.get("podIP"),
+        waiting=_waiting(status),
+    )
+
+
+def _waiting(status: Mapping[str, Any]) -> str | None:
+    """Why its sidecar cannot answer; None where it runs."""
+    containers = status.get("initContainerStatuses") or ()
+    sidecar = next((c for c in containers if c["name"] == names.SIDECAR_CONTAINER), None)
+    if sidecar is None:
+        return _unscheduled(status) or "the sidecar has not started yet"
+    state = sidecar.get("state") or {}
+    if "running" in state:
+        return None
+    word = next(iter(state), "waiting")
+    detail = state.get(word) or {}
+    said = ": ".join(part for part in (detail.get("reason"), detail.get("message")) if part)
+    return f"the sidecar is {word}" + (f" ({said})" if said else "")
+
+
+def _unscheduled(status: Mapping[str, Any]) -> str | None:
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return f"the pod is not scheduled: {condition.get('message') or condition.get('reason')}"
+    return None
