@@ -92,6 +92,9 @@ class ServerInfo:
         uid: user id the master runs as: what the sidecar should run as, too.
         gid: group id the master runs as.
         started_at: when the master started.
+        cmd_args: the `GUNICORN_CMD_ARGS` it was started with, empty if there was none; None where its environment could
+            not be read. The operator, which sees pod templates but no images, needs it so as not to drop what an
+            image sets.
     """
 
     kind: ServerKind
@@ -100,6 +103,7 @@ class ServerInfo:
     uid: int
     gid: int
     started_at: float
+    cmd_args: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
