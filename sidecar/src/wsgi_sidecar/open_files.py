@@ -24,6 +24,11 @@ class OpenFiles:
     """The fd folder of one process, held open: a reused pid cannot slip in.
 
     Every method raises ProcessLookupError or FileNotFoundError once the process is gone.
+
+    Attributes:
+        sockets: inodes of all sockets, as of the last scan.
+        heartbeat_inodes: of gunicorn's heartbeat files, likewise.
+        count_at_scan: files open then; -1 before the first scan.
     """
 
     def __init__(self, pid: int, root: str = "/proc") -> None:
@@ -36,6 +41,8 @@ class OpenFiles:
         self._folder = os.open(f"{root}/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._sockets: dict[str, int] = {}
         self._heartbeats: dict[str, int] = {}
+        self.sockets: frozenset[int] = frozenset()
+        self.heartbeat_inodes: frozenset[int] = frozenset()
         self.count_at_scan = -1
         self._trusting = 0
 
@@ -46,16 +53,6 @@ class OpenFiles:
     def count(self) -> int:
         """Files open now."""
         return os.fstat(self._folder).st_size or len(os.listdir(self._folder))
-
-    @property
-    def sockets(self) -> frozenset[int]:
-        """Inodes of all sockets, as of the last scan."""
-        return frozenset(self._sockets.values())
-
-    @property
-    def heartbeat_inodes(self) -> frozenset[int]:
-        """Inodes of gunicorn's heartbeat files, as of the last scan."""
-        return frozenset(self._heartbeats.values())
 
     @property
     def scanned(self) -> bool:
@@ -85,6 +82,8 @@ class OpenFiles:
                 continue
             self._sort(name, sockets, heartbeats)
         self._sockets, self._heartbeats, self.count_at_scan = sockets, heartbeats, len(names)
+        self.sockets = frozenset(sockets.values())
+        self.heartbeat_inodes = frozenset(heartbeats.values())
 
     def _sort(self, name: str, sockets: dict[str, int], heartbeats: dict[str, int]) -> None:
         try:

@@ -7,7 +7,7 @@ kernel refuses is None. The clocks of a look are read here and nowhere later.
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Final
 
 from wsgi_contract.report import ProcessId
@@ -76,7 +76,7 @@ class ProcReader:
             observer_pid=os.getpid(),
         )
 
-    def closeup(self, process: ProcessId, listeners: Iterable[Listener]) -> Closeup | None:
+    def closeup(self, process: ProcessId, listeners: Collection[Listener]) -> Closeup | None:
         """Look closely at one process; None if it is gone.
 
         Args:

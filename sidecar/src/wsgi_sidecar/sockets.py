@@ -8,14 +8,28 @@ tell a backlog, nor anything about the queue of a unix socket; where both are re
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final
+from typing import Final, Literal
 
 from wsgi_sidecar.core.snapshot import Listener
 from wsgi_sidecar.netlink import CLOSE_WAIT, ESTABLISHED, HELD_STATES, LISTEN, AddressFamily, Netlink, NetlinkError
 
+Kind = AddressFamily | Literal["unix"]
+KINDS: Final[tuple[Kind, ...]] = ("inet", "inet6", "unix")
+
 _TCP_FILES: Final[tuple[tuple[AddressFamily, str], ...]] = (("inet", "tcp"), ("inet6", "tcp6"))
 _HELD: Final = (ESTABLISHED, CLOSE_WAIT)
 _CONNECTED: Final = "03"
+
+
+def kinds_of(listeners: Iterable[Listener]) -> frozenset[Kind]:
+    """Which kinds there are among these."""
+    return frozenset(_kind(listener) for listener in listeners)
+
+
+def _kind(listener: Listener) -> Kind:
+    if listener.port is None:
+        return "unix"
+    return "inet6" if listener.address.startswith("[") else "inet"
 
 
 class SocketTable:
@@ -38,10 +52,14 @@ class SocketTable:
             self._open.close()
             self._open = None
 
-    def listeners(self) -> tuple[Listener, ...] | None:
-        """Every listening stream socket of this network namespace; None where nothing tells them."""
+    def listeners(self, kinds: Collection[Kind] = KINDS) -> tuple[Listener, ...] | None:
+        """Listening stream sockets of this network namespace; None where nothing tells them.
+
+        Args:
+            kinds: which to ask for; each costs a question.
+        """
         try:
-            return tuple(_asked_listeners(self._netlink()))
+            return tuple(_asked_listeners(self._netlink(), kinds))
         except NetlinkError:
             self.close()
         try:
@@ -49,13 +67,13 @@ class SocketTable:
         except OSError:
             return None
 
-    def held(self, listeners: Iterable[Listener]) -> frozenset[int] | None:
+    def held(self, listeners: Collection[Listener]) -> frozenset[int] | None:
         """Inodes of connections that came through these listeners and that somebody accepted.
 
         ESTABLISHED or CLOSE_WAIT ones only; None where nothing tells them.
         """
         ports = frozenset(listener.port for listener in listeners if listener.port is not None)
-        families: set[AddressFamily] = {"inet6" if "[" in each.address else "inet" for each in listeners if each.port}
+        families: list[AddressFamily] = [family for family, _ in _TCP_FILES if family in kinds_of(listeners)]
         paths = frozenset(each.address.removeprefix("unix:") for each in listeners if each.port is None)
         try:
             return _asked_held(self._netlink(), families, ports, paths)
@@ -106,13 +124,14 @@ class SocketTable:
                 raise
 
 
-def _asked_listeners(netlink: Netlink) -> Iterator[Listener]:
+def _asked_listeners(netlink: Netlink, kinds: Collection[Kind]) -> Iterator[Listener]:
     for family, _ in _TCP_FILES:
-        for tcp in netlink.tcp_listeners(family):
+        for tcp in netlink.tcp_listeners(family) if family in kinds else ():
             address = _address(family, tcp.host, tcp.port)
             yield Listener(inode=tcp.inode, address=address, queue=tcp.receive_queue, backlog=tcp.send_queue)
-    for unix in netlink.unix_sockets(1 << LISTEN):
-        yield Listener(inode=unix.inode, address=f"unix:{unix.path}", queue=unix.receive_queue, backlog=unix.send_queue)
+    for unix in netlink.unix_sockets(1 << LISTEN) if "unix" in kinds else ():
+        address = f"unix:{unix.path}"
+        yield Listener(inode=unix.inode, address=address, queue=unix.receive_queue, backlog=unix.send_queue)
 
 
 def _asked_held(

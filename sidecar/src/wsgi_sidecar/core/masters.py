@@ -26,10 +26,10 @@ def find_master(
         within: pid of a process that must be the master or above it; None allows any.
         preferred: the master of the look before: stays it while it lives, whatever else there is.
     """
+    known = kinship.find(preferred.pid) if preferred else None
+    if known and known.id == preferred and is_candidate(known) and _is_within(known, kinship, within):
+        return known
     candidates = [process for process in processes if is_candidate(process) and _is_within(process, kinship, within)]
-    for candidate in candidates:
-        if candidate.id == preferred:
-            return candidate
     tops = (process for process in candidates if not _is_started_by_gunicorn(process, kinship))
     return min(tops, key=lambda process: _preference(process, kinship), default=None)
 

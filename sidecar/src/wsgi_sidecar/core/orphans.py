@@ -81,15 +81,16 @@ def find_orphans(
         adopter: pid of a child subreaper of ours; None if there is none.
     """
     above = {INIT, *(ancestor.id.pid for ancestor in kinship.ancestors(master))}
-    below = {process.id for process in kinship.descendants(master)} | {master.id}
-    owned = {child.id for worker in workers for child in (worker, *kinship.descendants(worker))}
+    below = {process.id.pid for process in kinship.descendants(master)}
+    owned = {child.id.pid for worker in workers for child in (worker, *kinship.descendants(worker))}
+    exempt = above | owned | {master.id.pid} | {guest.pid for guest in memory.guests}
 
     def is_orphan(process: Process) -> bool:
-        if process.state == "Z" or process.id.pid in above or process.id in owned | memory.guests | {master.id}:
+        if process.id.pid in exempt or process.state == "Z":
             return False
         if process.id in memory.kin:
             return True
-        if process.id in below or process.id.started < master.id.started:
+        if process.id.pid in below or process.id.started < master.id.started:
             return False
         root = _root(process, kinship, above)
         if adopter is not None and root.ppid == adopter:
