@@ -24,6 +24,9 @@ __all__ = [
 
 CMD_ARGS: Final = "GUNICORN_CMD_ARGS"
 WEB_CONCURRENCY: Final = "WEB_CONCURRENCY"
+SYNC_WITH_THREADS: Final = "sync with threads > 1"
+"""How `said_by` of worker_class begins where gunicorn turned sync into gthread."""
+
 DEFAULT_CONFIG: Final = "./gunicorn.conf.py"
 
 FLAGS: Final[Mapping[SettingName, tuple[str, ...]]] = {
@@ -238,7 +241,7 @@ def _real_class(settings: Mapping[SettingName, Setting]) -> Setting:
         name="worker_class",
         value="gthread",
         source=threads.source,
-        said_by=f"sync with threads > 1 ({threads.said_by})",
+        said_by=f"{SYNC_WITH_THREADS} ({threads.said_by})",
     )
 
 
