@@ -10,29 +10,55 @@ from __future__ import annotations
 import os
 import subprocess
 import uuid
+from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.kube import ROOT, SCRIPTS, Cluster, Images
+from tests.cluster.kube import CACHE, ROOT, SCRIPTS, Cluster, Images
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever asks for the cluster is marked so, and `-m "not cluster"` leaves none out."""
+    for item in items:
+        if "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.cluster)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What starts a cluster itself needs a machine that can have one."""
+    if item.get_closest_marker("own_cluster"):
+        _need("up", "--check", without="KUBECONFIG")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly, as the last thing before pytest's own line, what this machine could not run."""
+    skipped = Counter(
+        str(report.longrepr[2]).removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", ())
+        if isinstance(report.longrepr, tuple) and {"cluster", "servers"} & set(report.keywords)
+    )
+    if not skipped:
+        return
+    terminalreporter.section("NOT RUN ON THIS MACHINE", red=True, bold=True)
+    for reason, count in skipped.most_common():
+        terminalreporter.line(f"{count} tests were skipped: {reason}")
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A Kubernetes cluster: the one of KUBECONFIG, else ours when it is up, else ours brought up for this session."""
-    found = subprocess.run([SCRIPTS / "kubeconfig"], capture_output=True, text=True, check=False)
-    if found.returncode == 0:
-        yield Cluster(kubeconfig=Path(found.stdout.strip()), ours="KUBECONFIG" not in os.environ)
-        return
-    started = subprocess.run([SCRIPTS / "up"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    if started.returncode != 0:
-        _give_up(started.stdout)
+    was_there = _script("kubeconfig").returncode == 0
+    _need("up", "--if-needed")
     try:
-        path = subprocess.run([SCRIPTS / "kubeconfig"], capture_output=True, text=True, check=True).stdout.strip()
-        yield Cluster(kubeconfig=Path(path), ours=True)
+        path = _script("kubeconfig").stdout.strip()
+        yield Cluster(kubeconfig=Path(path), ours=path.startswith(str(CACHE)))
     finally:
-        subprocess.run([SCRIPTS / "down"], check=True)
+        if not was_there:
+            _script("down")
 
 
 @pytest.fixture(scope="session")
@@ -55,8 +81,21 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
-def _give_up(reason: str) -> None:
-    last = "\n".join(reason.strip().splitlines()[-3:])
-    if os.environ.get("REQUIRE_CLUSTER") == "1":
-        pytest.fail(f"REQUIRE_CLUSTER=1, and no cluster came up:\n{reason}", pytrace=False)
-    pytest.skip(f"no cluster: {last}")
+def _script(name: str, *args: str, without: str = "") -> subprocess.CompletedProcess[str]:
+    env = {key: value for key, value in os.environ.items() if key != without}
+    return subprocess.run([SCRIPTS / name, *args], env=env, capture_output=True, text=True, check=False)
+
+
+@cache
+def _refusal(name: str, *args: str, without: str) -> str:
+    done = _script(name, *args, without=without)
+    return done.stderr.strip() if done.returncode else ""
+
+
+def _need(name: str, *args: str, without: str = "") -> None:
+    """Run a script, once; where it refuses, skip with its reason, or fail where a cluster is required."""
+    refusal = _refusal(name, *args, without=without)
+    if refusal and os.environ.get("REQUIRE_CLUSTER") == "1":
+        pytest.fail(f"REQUIRE_CLUSTER=1, and:\n{refusal}", pytrace=False)
+    if refusal:
+        pytest.skip(f"no cluster: {refusal.splitlines()[-1]}")

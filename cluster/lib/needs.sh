@@ -16,6 +16,9 @@ needs_disk() { # GIGABYTES, for what
   [ "$free" -ge "$1" ] || die "$2 needs about $1 GB in $STATE, and $free GB are free: make room, or set XDG_CACHE_HOME to a larger disk."
 }
 
+# containerd's sockets lie below it, and the kernel allows a socket 107 characters
+needs_short_path() { [ ${#SOCKET} -le 100 ] || die "$SOCKET is too long a path for a socket (${#SOCKET} characters, 100 at most): set XDG_CACHE_HOME to a shorter folder."; }
+
 needs_packages() {
   local missing=() command
   for command in containerd ctr runc buildah mmdebstrap nft ip openssl curl gcc; do

@@ -12,9 +12,12 @@ BUILDAH=$STATE/buildah # storage of the image builder
 LOGS=$STATE/log        # of builds; a cluster's own logs are in $RUN/log
 RUN=$STATE/run         # all that a running cluster writes; gone after `down`
 
-# What belongs to the machine as a whole, so that two caches cannot start two clusters
-LOCK=/run/lock/wsgi-operator-cluster.lock
-OWNER=/run/wsgi-operator-cluster
+# What belongs to the machine as a whole, so that two caches cannot start two clusters. Another name is for the tests of
+# these scripts, which run a cluster of their own in a network namespace of its own.
+NAME=${WSGI_CLUSTER_NAME:-wsgi-operator}
+LOCK=/run/lock/$NAME-cluster.lock
+OWNER=/run/$NAME-cluster
+CGROUP=$NAME
 
 NODE=node1
 BRIDGE=wsgi0
@@ -23,7 +26,6 @@ SVC_CIDR=10.96.0.0/16 SVC_IP=10.96.0.1
 API=https://127.0.0.1:6443
 PORTS=(2379 2380 6443 10248 10249 10250 10256 10257 10259)
 CONTEXT=wsgi-operator
-CGROUP=wsgi-operator
 CNI_BIN=/usr/lib/cni
 
 PKI=$RUN/pki CONF=$RUN/conf LOG=$RUN/log PIDS=$RUN/pids
