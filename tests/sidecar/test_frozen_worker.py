@@ -57,7 +57,7 @@ def test_a_worker_that_spins_on_the_same_connections_for_the_whole_window_is_fro
     assert evidence["unchanged connections"] == 4
     assert "5.0 s" in fault.summary
     assert "0.98 cores" in fault.summary
-    assert "the same 4 connections of at most 4" in fault.summary
+    assert "its connections stayed the same (4 of at most 4)" in fault.summary
 
 
 def test_nothing_is_said_before_the_window_is_over() -> None:

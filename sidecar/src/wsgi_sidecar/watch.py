@@ -146,7 +146,8 @@ class Watch:
         else:
             step = self._judge(family, view)
         self._conclude(view, step)
-        return step.diagnosis.again_at
+        # What a kill changed is told at once, not an interval later.
+        return snapshot.monotonic if step.kills else step.diagnosis.again_at
 
     def _view_of(self, at: float, family: Family | None, before: Family | None, orders: Orders) -> View:
         release: str | None = None

@@ -6,13 +6,16 @@ ends, or is decided anew; a state that lasts writes nothing.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from wsgi_contract.report import Incident, Kill
 from wsgi_sidecar.core.account import Ledger, told
 from wsgi_sidecar.core.telling import View
 
 Level = Literal["info", "warning", "error"]
+
+SETTLING_S: Final = 3.0
+"""A server that was just started does not listen yet: what is unknown of it now need not wake anybody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +82,15 @@ def _incident(incident: Incident) -> Line:
 
 
 def _kill(kill: Kill) -> Line:
+    fields = asdict(kill)
     return Line(
         event="kill",
-        message=f"{kill.outcome}: {kill.target}{_where(kill.slot)} (pid {kill.process.pid}), {told(kill)}. "
-        f"Why: {kill.message}",
+        message=f"{kill.outcome}: {kill.target}{_where(kill.slot)} (pid {kill.process.pid}) for {kill.reason}: "
+        f"{told(kill)}",
         level="error" if kill.outcome in ("survived", "refused") else "warning",
-        fields=asdict(kill) | {"pid": kill.process.pid},
+        # `message` is the line's own; the kill's is the reason.
+        fields={name: fields[name] for name in fields if name != "message"}
+        | {"pid": kill.process.pid, "why": kill.message},
     )
 
 
@@ -106,18 +112,27 @@ def _server(before: View | None, now: View) -> Iterator[Line]:
         what = f"{now.family.kind} {now.release or 'of unknown release'}"
         yield Line(
             event="server-found",
-            message=f"watching {what}, master pid {master.id.pid}, {len(now.family.workers)} workers",
+            message=f"watching {what}, master pid {master.id.pid}, {_workers(len(now.family.workers))}",
             fields={"kind": now.family.kind, "release": now.release, "pid": master.id.pid},
         )
 
 
+def _workers(count: int) -> str:
+    return f"{count} worker{'' if count == 1 else 's'}"
+
+
 def _unknowns(before: View | None, now: View) -> Iterator[Line]:
-    then = before.unknowns if before else ()
-    for unknown in now.unknowns:
-        if unknown not in then:
+    known = before.unknowns if before and _settled(before) else ()
+    for unknown in now.unknowns if _settled(now) else ():
+        if unknown not in known:
             yield Line(
                 event="unknown",
                 message=f"{unknown.what} unknown: {unknown.why}; {unknown.remedy}",
                 level="warning",
                 fields=asdict(unknown),
             )
+
+
+def _settled(view: View) -> bool:
+    """Whether the server, if there is one, has had time to open its sockets and write what can be read of it."""
+    return view.family is None or view.at - view.family.master.started_at >= SETTLING_S

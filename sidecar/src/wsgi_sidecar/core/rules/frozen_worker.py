@@ -153,8 +153,8 @@ def _fault(worker: Worker, track: Track, sight: Sight) -> Fault:
         since=sight.family.at - (sight.family.monotonic - first.monotonic),
         summary=(
             f"worker in slot {worker.slot} (pid {worker.process.id.pid}) serves nobody and would not stop by itself: "
-            f"for {span:.1f} s its main thread spun on {main:.2f} cores, its {others} other threads did nothing and it "
-            f"held the same {held} connections{f' of at most {limit}' if limit else ''}, "
+            f"for {span:.1f} s its main thread spun on {main:.2f} cores, its other threads ({others}) did nothing and "
+            f"its connections stayed the same ({held}{f' of at most {limit}' if limit else ''}), "
             f"while its heartbeat stayed fresh, so gunicorn's timeout never fires (gunicorn #3146)"
         ),
         evidence=(
