@@ -47,7 +47,7 @@ class Pages:
 
 def create_app(pages: Pages) -> FastAPI:
     """The routes; without the generated documentation, which would be most of the memory."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 
     async def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
