@@ -150,12 +150,12 @@ class Watch:
         return snapshot.monotonic if step.kills else step.diagnosis.again_at
 
     def _view_of(self, at: float, family: Family | None, before: Family | None, orders: Orders) -> View:
-        release: str | None = None
+        release = cmd_args = None
         settings: tuple[Setting, ...] = ()
         unknowns: tuple[Unknown, ...] = ()
         if family is not None:
             facts = self._ground.files.read(family.master)
-            release = facts.release
+            release, cmd_args = facts.release, facts.sources.cmd_args
             unknowns = tell_unknowns(family, facts.sources, release, uid=os.geteuid(), gid=os.getegid())
             try:
                 settings = effective_settings(facts.sources)
@@ -173,6 +173,7 @@ class Watch:
             settings=settings,
             unknowns=unknowns,
             policy=orders.policy,
+            cmd_args=cmd_args,
         )
 
     def _judge(self, family: Family, view: View) -> Step:

@@ -45,6 +45,7 @@ class View:
         settings: in force; empty where no server was found.
         unknowns: what could not be seen.
         policy: in force.
+        cmd_args: text of `GUNICORN_CMD_ARGS` that the master was started with; see `ServerInfo`.
         findings: of the lint.
     """
 
@@ -55,6 +56,7 @@ class View:
     settings: tuple[Setting, ...]
     unknowns: tuple[Unknown, ...]
     policy: Policy
+    cmd_args: str | None = None
     findings: tuple[Finding, ...] = ()
 
 
@@ -66,7 +68,7 @@ def tell(view: View, ledger: Ledger, teller: Teller) -> Report:
         taken_at=view.at,
         sidecar=teller.sidecar,
         pod=teller.pod,
-        server=_server(family, view.release) if family else None,
+        server=_server(family, view) if family else None,
         settings=view.settings,
         workers=tuple(_worker(worker, family, view.before) for worker in family.workers) if family else None,
         accept_queue=_accept_queue(family) if family else None,
@@ -81,15 +83,16 @@ def tell(view: View, ledger: Ledger, teller: Teller) -> Report:
     )
 
 
-def _server(family: Family, release: str | None) -> ServerInfo:
+def _server(family: Family, view: View) -> ServerInfo:
     master = family.master
     return ServerInfo(
         kind=family.kind,
-        release=release,
+        release=view.release,
         process=master.id,
         uid=master.uid,
         gid=master.gid,
         started_at=master.started_at,
+        cmd_args=view.cmd_args,
     )
 
 
