@@ -4,6 +4,7 @@ In: a pod. Out: its kill as a log line, as Events, as metrics; None while nothin
 """
 
 import json
+from collections.abc import Collection
 from typing import Any, Final
 
 from demo.kube import Kube
@@ -37,10 +38,10 @@ def restarts(kube: Kube, pod: str) -> int:
     return sum(container["restartCount"] for container in containers)
 
 
-def log_lines(kube: Kube, pod: str, event: str) -> list[str]:
-    """The sidecar's log lines of one event (`incident`, `kill`), newest last."""
-    lines = kube.run("logs", pod, "-c", SIDECAR).splitlines()
-    return [line for line in lines if f" {event}: " in line or _event_of(line) == event]
+def log_messages(kube: Kube, pod: str, events: Collection[str]) -> list[str]:
+    """Time and message of the sidecar's log lines of some events (`incident`, `kill`), newest last."""
+    told = (_parsed(line) for line in kube.run("logs", pod, "-c", SIDECAR).splitlines())
+    return [f"{line['time']} {line['message']}" for line in told if line.get("event") in events]
 
 
 def kill_events(kube: Kube, pods: list[str]) -> list[str]:
@@ -67,12 +68,12 @@ def in_force(kube: Kube, pod: str) -> dict[str, Any]:
     return {setting["name"]: setting["value"] for setting in report(kube, pod)["settings"]}
 
 
-def _event_of(line: str) -> str | None:
+def _parsed(line: str) -> dict[str, Any]:
     try:
         told = json.loads(line)
     except ValueError:
-        return None
-    return told.get("event") if isinstance(told, dict) else None
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def _concerns(event: dict[str, Any], pods: list[str]) -> bool:

@@ -4,16 +4,18 @@ In: the ground and the visitors. Out: what happened, told as it happens. Rule: e
 that can fail; nothing is said because it was planned.
 """
 
-import difflib
 import json
+import textwrap
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from demo import evidence
+from demo.differences import differences
 from demo.ground import Ground
 from demo.kube import Kube, KubeError, fill
-from demo.show import StepError, Story
+from demo.show import WIDTH, StepError, Story
 from demo.traffic import Visitors
 
 APP: Final = Path(__file__).parent / "app"
@@ -85,8 +87,8 @@ def adopt(story: Story, kube: Kube, visitors: Visitors) -> None:
     kube.apply(_read("wsgiserver.yaml"))
     story.until("the operator has written to the Deployment", lambda: kube.template("shop") != before, within_s=30)
     _rolled_out(kube)
-    story.say("rolled out; what was added to the template:")
-    story.quote(_difference(before, kube.template("shop")))
+    story.say("rolled out; what is new in its template:")
+    story.quote("\n".join(differences(json.loads(before), json.loads(kube.template("shop")))))
     _ready(story, kube)
     story.until("requests are served again", lambda: (visitors.rate() or 0) > FULL_RATE / 4, within_s=30)
     story.quote(kube.run("get", "wsgi"))
@@ -147,7 +149,8 @@ def let_go(story: Story, kube: Kube, visitors: Visitors, before: str) -> None:
     kube.run("delete", "wsgi", "shop", "--timeout=60s")
     after = kube.template("shop")
     if after != before:
-        raise StepError(f"the template is not what its owner wrote:\n{_difference(before, after)}")
+        changed = "; ".join(differences(json.loads(before), json.loads(after)))
+        raise StepError(f"the template is not what its owner wrote: {changed or 'other order'}")
     story.say(f"pod template before and after: {len(before)} and {len(after)} bytes, equal byte for byte")
     _rolled_out(kube)
     story.until("the pod with the sidecar has left", lambda: not evidence.leaving_pods(kube), within_s=60)
@@ -175,14 +178,19 @@ def _watch_healing(story: Story, visitors: Visitors) -> None:
 def _tell_kill(story: Story, kube: Kube, pod: str) -> None:
     """The kill and its reason, in the three places where a person would look."""
     look = f"see kubectl -n {kube.namespace} logs {pod} -c {evidence.SIDECAR}"
-    kills = story.until("its log", lambda: evidence.log_lines(kube, pod, "kill"), within_s=10, otherwise=look)
-    story.command(f"kubectl logs {pod} -c {evidence.SIDECAR}")
-    story.quote("\n".join(kills))
-    samples = story.until("its metrics", lambda: evidence.kill_metrics(kube, pod), within_s=10, otherwise=look)
+    log = story.until(
+        "its log tells", lambda: evidence.log_messages(kube, pod, ("incident", "kill")), within_s=10, otherwise=look
+    )
+    story.command(f"kubectl logs {pod} -c {evidence.SIDECAR} | jq -r '.time + \" \" + .message'")
+    _quote_all(story, log)
+    samples = story.until("its metrics count", lambda: evidence.kill_metrics(kube, pod), within_s=10, otherwise=look)
+    story.command(f"curl {pod}:{evidence.SIDECAR_PORT}/metrics")
     story.quote("\n".join(samples))
-    events = story.until("the Events", lambda: evidence.kill_events(kube, [pod]), within_s=40, otherwise=look)
+    events = story.until(
+        "Kubernetes has the Events", lambda: evidence.kill_events(kube, [pod]), within_s=40, otherwise=look
+    )
     story.command("kubectl get events")
-    story.quote("\n".join(events))
+    _quote_all(story, events)
 
 
 def _never_restarted(story: Story, kube: Kube, pod: str) -> None:
@@ -244,11 +252,9 @@ def _rolled_out(kube: Kube) -> None:
         raise StepError(f"the shop's Deployment did not roll out: {error}") from None
 
 
-def _difference(before: str, after: str) -> str:
-    """The lines by which two templates differ, with their paths' last words around them."""
-    old, new = (json.dumps(json.loads(text), indent=1).splitlines() for text in (before, after))
-    changed = [line for line in difflib.unified_diff(old, new, lineterm="", n=0) if line[:2] not in ("--", "++", "@@")]
-    return "\n".join(changed)
+def _quote_all(story: Story, lines: Iterable[str]) -> None:
+    for line in lines:
+        story.quote(textwrap.fill(line, WIDTH - 13, subsequent_indent="    "))
 
 
 def _read(name: str) -> str:
