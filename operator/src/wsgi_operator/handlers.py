@@ -25,8 +25,8 @@ from wsgi_operator.core.patch import Plan, plan
 from wsgi_operator.core.pods import pods_of
 from wsgi_operator.core.record import record_of
 from wsgi_operator.core.restore import handed_back, taken_out
+from wsgi_operator.core.seen import Seen, look_at
 from wsgi_operator.core.server import Obstacle, Server, owner_of
-from wsgi_operator.core.sidecar import Identity, seen_identity
 from wsgi_operator.core.status import Facts, status_of
 from wsgi_operator.core.workload import rollout
 from wsgi_operator.crd import parse_server
@@ -187,7 +187,7 @@ async def one_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memory: Me
 
 
 async def _act(desk: Desk, server: Server, rivals: tuple[Body, ...], now: float) -> Facts:
-    """Bring the Deployment to what is wanted, and hear what its pods say."""
+    """Bring the Deployment to what is wanted, hear what its pods say, and apply what only they could tell."""
     obstacle = _claimed(server, rivals)
     deployment: Body | None = None if obstacle else await desk.cluster.deployment(server.namespace, server.workload)
     if deployment is None:
@@ -196,14 +196,15 @@ async def _act(desk: Desk, server: Server, rivals: tuple[Body, ...], now: float)
     if isinstance(applied, Obstacle):
         return Facts(generation=server.generation, obstacle=applied)
     evidence = await _listen(desk, server)
-    seen = seen_identity(answer.report for answer in evidence.heard)
-    if seen is not None:
+    if rollout(applied[0]).done:
+        seen = look_at(answer.report for answer in evidence.heard)
         applied = await _apply(desk, server, applied[0], seen, now)
         if isinstance(applied, Obstacle):
             return Facts(generation=server.generation, obstacle=applied)
     deployment, made = applied
     return Facts(
         generation=server.generation,
+        pending=made.pending,
         rollout=rollout(deployment),
         evidence=evidence,
         changes=(made.record.at, made.record.changes),
@@ -229,7 +230,7 @@ def _missing(server: Server) -> Obstacle:
 
 
 async def _apply(
-    desk: Desk, server: Server, deployment: Body, seen: Identity | None, now: float
+    desk: Desk, server: Server, deployment: Body, seen: Seen | None, now: float
 ) -> tuple[Body, Plan] | Obstacle:
     """Apply what is planned, if anything is; what the API server refuses is an obstacle with its own words."""
     made = plan(server, deployment, seen=seen, now=now)

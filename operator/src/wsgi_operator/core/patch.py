@@ -16,6 +16,7 @@ from wsgi_contract.policy import dump_policy
 from wsgi_contract.servers.gunicorn import CMD_ARGS, ArgumentsError, merge_cmd_args
 from wsgi_operator.core.cover import covers
 from wsgi_operator.core.record import ANNOTATION_APPLIED, Change, Kept, Original, Record, dump, original_of, record_of
+from wsgi_operator.core.seen import Seen
 from wsgi_operator.core.server import SPEC_NAMES, Obstacle, Server
 from wsgi_operator.core.sidecar import (
     POLICY_VOLUME,
@@ -46,28 +47,40 @@ class Plan:
         config: the apply configuration.
         needed: whether it would change the live object.
         record: what the Deployment will tell of it.
+        pending: whether the settings must wait until a report has told what `GUNICORN_CMD_ARGS` image or envFrom set:
+            a variable in the template would silently replace them.
     """
 
     config: Mapping[str, Any]
     needed: bool
     record: Record
+    pending: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _CmdArgs:
-    """`GUNICORN_CMD_ARGS` as we want it (None: left alone), and the owner's, if it is overridden."""
+    """`GUNICORN_CMD_ARGS`.
+
+    Attributes:
+        ours: as we want it; None: left alone.
+        kept: the owner's in the template, if it is overridden.
+        inherited: what image or envFrom set; None: not seen yet.
+        pending: whether `ours` has to wait for that.
+    """
 
     ours: str | None
     kept: Kept | None
+    inherited: str | None
+    pending: bool = False
 
 
-def plan(server: Server, deployment: Object, *, seen: Identity | None = None, now: float = 0.0) -> Plan | Obstacle:
+def plan(server: Server, deployment: Object, *, seen: Seen | None = None, now: float = 0.0) -> Plan | Obstacle:
     """Decide what to apply.
 
     Args:
         server: what is wanted.
         deployment: as it is now.
-        seen: whom the reports saw the server run as, where that is not whom the sidecar runs as.
+        seen: what the pods of this very template report; None: nobody was asked.
         now: Unix seconds; ends up in the record if something changes.
     """
     container = find_container(deployment, server.container)
@@ -77,18 +90,19 @@ def plan(server: Server, deployment: Object, *, seen: Identity | None = None, no
     obstacle = _in_the_way(server, deployment, record)
     if obstacle is not None:
         return obstacle
-    args = _cmd_args(server, deployment, container, record)
+    args = _cmd_args(server, deployment, container, record, seen)
     if isinstance(args, Obstacle):
         return args
     share, share_kept = _share(deployment, record)
     declared = declared_identity(server, deployment, container)
-    learnt = missing(declared, seen or (record.learnt if record else Identity()))
+    identity = seen.identity if seen else None
+    learnt = missing(declared, identity or (record.learnt if record else Identity()))
     template = _template(server, container, args, share, combine(declared, learnt))
     ours = _told(record, _record(server, template, args, share, learnt), now)
     config = _configuration(
         server, template, ours, Original(container=container["name"], cmd_args=args.kept, share=share_kept)
     )
-    return Plan(config=config, needed=not covers(deployment, config), record=ours)
+    return Plan(config=config, needed=not covers(deployment, config), record=ours, pending=args.pending)
 
 
 def _record(server: Server, template: Object, args: _CmdArgs, share: bool, learnt: Identity) -> Record:
@@ -97,10 +111,11 @@ def _record(server: Server, template: Object, args: _CmdArgs, share: bool, learn
         config=_digest(template),
         cmd_args=args.ours,
         share=share,
-        settings=dict(server.wanted.items()),
+        settings={} if args.pending else dict(server.wanted.items()),
         policy=dump_policy(server.policy),
         image=server.sidecar.image,
         learnt=learnt,
+        inherited=args.inherited,
     )
 
 
@@ -147,28 +162,39 @@ def _port_taken(server: Server, deployment: Object) -> Obstacle | None:
     return None
 
 
-def _cmd_args(server: Server, deployment: Object, container: Object, record: Record | None) -> _CmdArgs | Obstacle:
-    entry = env_entry(container, CMD_ARGS)
+def _cmd_args(
+    server: Server, deployment: Object, container: Object, record: Record | None, seen: Seen | None
+) -> _CmdArgs | Obstacle:
+    entry, wanted = env_entry(container, CMD_ARGS), server.wanted
+    inherited = record.inherited if record else None
     if entry is not None and "valueFrom" in entry:
         return _from_reference(server, container)
     theirs = _theirs(deployment, container, entry, record)
-    try:
-        ours = merge_cmd_args(str(theirs.value or "") if theirs else "", server.wanted)
-    except ArgumentsError as error:
-        return Obstacle(
-            reason="CmdArgsUnreadable",
-            message=f"container {container['name']} has a {CMD_ARGS} that gunicorn itself would refuse ({error}): "
-            "mend it in the Deployment",
-        )
-    if theirs is None:
-        return _CmdArgs(ours=ours or None, kept=None)
     overridden = record is not None and record.cmd_args is not None
-    return _CmdArgs(ours=ours, kept=theirs) if overridden or server.wanted.items() else _CmdArgs(ours=None, kept=None)
+    if not wanted.items() and not (theirs and overridden):
+        return _CmdArgs(ours=None, kept=None, inherited=inherited)
+    if entry is None and not overridden and seen is not None:
+        inherited = seen.cmd_args if seen.cmd_args is not None else inherited
+    if theirs is None and inherited is None:
+        return _CmdArgs(ours=None, kept=None, inherited=None, pending=True)
+    try:
+        ours = merge_cmd_args(str(theirs.value or "") if theirs else inherited or "", wanted)
+    except ArgumentsError as error:
+        return _unreadable(container, error)
+    return _CmdArgs(ours=ours, kept=theirs, inherited=inherited)
+
+
+def _unreadable(container: Object, error: ArgumentsError) -> Obstacle:
+    return Obstacle(
+        reason="CmdArgsUnreadable",
+        message=f"container {container['name']} has a {CMD_ARGS} that gunicorn itself would refuse ({error}): mend "
+        "it in the Deployment, or in the image if it comes from there",
+    )
 
 
 def _from_reference(server: Server, container: Object) -> _CmdArgs | Obstacle:
     if not server.wanted.items():
-        return _CmdArgs(ours=None, kept=None)
+        return _CmdArgs(ours=None, kept=None, inherited=None)
     return Obstacle(
         reason="CmdArgsFromReference",
         message=f"container {container['name']} takes {CMD_ARGS} from a ConfigMap, Secret or field (valueFrom), which "

@@ -45,6 +45,7 @@ class Record:
         policy: the policy at that time.
         image: the sidecar's.
         learnt: whom the server was found to run as.
+        inherited: the `GUNICORN_CMD_ARGS` that image or envFrom give the server; None: not seen yet.
         at: when something changed last, Unix seconds.
         changes: what that was; status and Events tell it from here, so a crash right after the apply loses nothing.
     """
@@ -57,6 +58,7 @@ class Record:
     policy: str
     image: str
     learnt: Identity
+    inherited: str | None = None
     at: float = 0.0
     changes: tuple[Change, ...] = ()
 

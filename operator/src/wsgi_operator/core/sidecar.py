@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from wsgi_contract import names
-from wsgi_contract.report import Report
 from wsgi_operator.core.server import Server
 from wsgi_operator.core.workload import Object, pod_spec
 
@@ -39,21 +38,6 @@ def declared_identity(server: Server, deployment: Object, container: Object) -> 
 
 def _first(layers: Iterable[Mapping[str, Any]], key: str) -> int | None:
     return next((layer[key] for layer in layers if layer.get(key) is not None), None)
-
-
-def seen_identity(reports: Iterable[Report]) -> Identity | None:
-    """Whom the servers really run as, where a sidecar found that it is somebody else.
-
-    None where nobody is mistaken, or where the servers do not agree: then there is nothing to learn.
-    """
-    seen = [(r.server, r.sidecar) for r in reports if r.server is not None]
-    if all((server.uid, server.gid) == (sidecar.uid, sidecar.gid) for server, sidecar in seen):
-        return None
-    identities = {(server.uid, server.gid) for server, _ in seen}
-    if len(identities) != 1:
-        return None
-    uid, gid = identities.pop()
-    return Identity(uid=uid, gid=gid)
 
 
 def missing(declared: Identity, learnt: Identity) -> Identity:

@@ -19,6 +19,9 @@ _SILENT: Final = 20
 _INCIDENTS: Final = 10
 _CHANGES: Final = 10
 _UNKNOWNS: Final = 10
+_LOOKING: Final = (
+    "the sidecar looks which GUNICORN_CMD_ARGS the image sets, so that nothing of it is lost; then the settings follow"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,7 @@ class Facts:
     Attributes:
         generation: of the spec.
         obstacle: why nothing could be applied; None if all is applied.
+        pending: whether the settings wait for what the pods report of the server's environment.
         rollout: how far the Deployment's roll is; None where there is an obstacle.
         evidence: what the pods say; None where there is an obstacle.
         changes: when the last apply was (Unix seconds) and what it changed; None: there was none.
@@ -35,6 +39,7 @@ class Facts:
 
     generation: int
     obstacle: Obstacle | None = None
+    pending: bool = False
     rollout: Rollout | None = None
     evidence: Evidence | None = None
     changes: tuple[float, tuple[Change, ...]] | None = None
@@ -96,10 +101,25 @@ def _trouble(facts: Facts) -> Obstacle | None:
         return facts.obstacle
     if facts.rollout is not None and facts.rollout.failed:
         return Obstacle(reason="RolloutFailed", message=facts.rollout.message)
-    pinned = [s for s in (facts.evidence.settings if facts.evidence else ()) if s.pinned and s.known and not s.met]
-    if pinned and facts.rollout is not None and facts.rollout.done:
+    if facts.evidence is None or facts.rollout is None or not facts.rollout.done:
+        return None
+    pinned = [setting for setting in facts.evidence.settings if setting.pinned and setting.known and not setting.met]
+    if pinned:
         return Obstacle(reason="SettingPinned", message="; ".join(_pinned(setting) for setting in pinned))
-    return None
+    return _blind(facts.evidence) if facts.pending else None
+
+
+def _blind(evidence: Evidence) -> Obstacle | None:
+    """All pods report, and none could read what the settings have to be merged with."""
+    if not evidence.heard or evidence.silent or evidence.without_server:
+        return None
+    whys = [f" ({u.why})" for u, _ in evidence.unknowns()][:1]
+    return Obstacle(
+        reason="CmdArgsUnknown",
+        message=f"the sidecar cannot read the server's environment{''.join(whys)}, so a GUNICORN_CMD_ARGS that the "
+        "image sets would be lost: write GUNICORN_CMD_ARGS into the container's env in the Deployment (it may be "
+        "empty), and the settings are merged with that",
+    )
 
 
 def _pinned(setting: InForce) -> str:
@@ -126,6 +146,8 @@ def _ready(server: Server | None, facts: Facts, trouble: Obstacle | None) -> Ver
         return no("PodsSilent", _silent(evidence))
     if evidence.without_server:
         return no("ServerNotFound", _without_server(evidence))
+    if facts.pending:
+        return no("LookingFirst", _LOOKING)
     unmet = [setting for setting in evidence.settings if setting.known and not setting.met]
     if unmet:
         return no("SettingsNotInForce", "; ".join(_unmet(setting) for setting in unmet))
@@ -158,6 +180,8 @@ def _reconciling(facts: Facts, trouble: Obstacle | None) -> Verdict:
     going = trouble is None and facts.rollout is not None and not facts.rollout.done
     if going and facts.rollout is not None:
         return Verdict(type="Reconciling", status=True, reason="RollingOut", message=facts.rollout.message)
+    if facts.pending and trouble is None:
+        return Verdict(type="Reconciling", status=True, reason="LookingFirst", message=_LOOKING)
     return Verdict(type="Reconciling", status=False, reason="Settled", message="nothing is being changed")
 
 

@@ -1,0 +1,37 @@
+"""What only running pods can tell of a workload, and no manifest.
+
+In: reports. Out: `Seen`. Rule: only what all reports that can tell agree on is seen; anything else stays None.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from wsgi_contract.report import Report
+from wsgi_operator.core.sidecar import Identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What the reports say of the servers' surroundings.
+
+    Attributes:
+        identity: whom the servers run as, where that is not whom the sidecars run as; None: nobody is mistaken, or the
+            servers do not agree.
+        cmd_args: the `GUNICORN_CMD_ARGS` that the servers have; None: no report could tell, or they differ.
+    """
+
+    identity: Identity | None = None
+    cmd_args: str | None = None
+
+
+def look_at(reports: Iterable[Report]) -> Seen:
+    """What the reports agree on."""
+    known = [(report.server, report.sidecar) for report in reports if report.server is not None]
+    identities = {(server.uid, server.gid) for server, _ in known}
+    mistaken = any((server.uid, server.gid) != (sidecar.uid, sidecar.gid) for server, sidecar in known)
+    texts = {server.cmd_args for server, _ in known if server.cmd_args is not None}
+    identity = None
+    if mistaken and len(identities) == 1:
+        uid, gid = identities.pop()
+        identity = Identity(uid=uid, gid=gid)
+    return Seen(identity=identity, cmd_args=texts.pop() if len(texts) == 1 else None)

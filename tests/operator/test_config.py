@@ -1,0 +1,42 @@
+"""The operator's environment."""
+
+import pytest
+
+from wsgi_operator.config import Config, ConfigError, read_config
+from wsgi_operator.core.server import Sidecar
+
+IMAGE = {"WSGI_OPERATOR_SIDECAR_IMAGE": "registry:5000/wsgi-sidecar:1"}
+
+
+def test_only_the_image_is_needed():
+    assert read_config(IMAGE) == Config(sidecar=Sidecar(image="registry:5000/wsgi-sidecar:1"))
+
+
+def test_empty_variables_are_as_good_as_none():
+    assert read_config(IMAGE | {"WSGI_OPERATOR_NAMESPACES": "", "WSGI_OPERATOR_LOG_FORMAT": ""}) == read_config(IMAGE)
+
+
+def test_namespaces_are_separated_by_commas():
+    assert read_config(IMAGE | {"WSGI_OPERATOR_NAMESPACES": " a, b,,a"}).namespaces == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SIDECAR_IMAGE", ""),
+        ("SIDECAR_IMAGE", "wsgi-sidecar"),
+        ("SIDECAR_IMAGE", "wsgi-sidecar:latest"),
+        ("SIDECAR_IMAGE", "registry:5000/wsgi-sidecar"),
+        ("SIDECAR_PULL_POLICY", "never"),
+        ("NAMESPACES", "Shop"),
+        ("REPORT_INTERVAL_SECONDS", "0"),
+        ("REPORT_INTERVAL_SECONDS", "soon"),
+        ("REPORT_TIMEOUT_SECONDS", "nan"),
+        ("PORT", "70000"),
+        ("LOG_FORMAT", "xml"),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_by_name(name, value):
+    with pytest.raises(ConfigError, match=f"WSGI_OPERATOR_{name} "):
+        read_config(IMAGE | {f"WSGI_OPERATOR_{name}": value})

@@ -1,0 +1,105 @@
+"""The resource's models and the CRD made from them, without an API server."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from wsgi_contract.policy import Policy
+from wsgi_contract.settings import Wanted
+from wsgi_operator.core.server import DEFAULT_RESOURCES, SPEC_NAMES, Obstacle, Server, Sidecar
+from wsgi_operator.crd import SettingsSpec, definition, parse_server
+from wsgi_operator.testing import IMAGE
+
+ROOT = Path(__file__).parents[2]
+DEFAULT = Sidecar(image=IMAGE, pull_policy="Never")
+
+
+def body(**spec):
+    metadata = {
+        "name": "shop",
+        "namespace": "default",
+        "uid": "u",
+        "generation": 4,
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+    }
+    return {"metadata": metadata, "spec": {"workload": {"name": "web"}} | spec}
+
+
+def parsed(**spec):
+    server = parse_server(body(**spec), DEFAULT)
+    assert isinstance(server, Server), server
+    return server
+
+
+def test_the_crd_in_the_chart_is_the_one_that_the_models_make():
+    on_disk = yaml.safe_load((ROOT / "charts/wsgi-operator/crds/wsgiservers.yaml").read_text())
+    assert on_disk == definition(), "run: python -m wsgi_operator.crd > charts/wsgi-operator/crds/wsgiservers.yaml"
+
+
+def test_every_field_is_explained():
+    def unexplained(schema, path):
+        for name, part in schema.get("properties", {}).items():
+            here = f"{path}.{name}"
+            if "description" not in part:
+                yield here
+            yield from unexplained(part, here)
+            yield from unexplained(part.get("items", {}), f"{here}[]")
+
+    schema = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert list(unexplained(schema["properties"]["spec"], "spec")) == []
+    assert list(unexplained(schema["properties"]["status"], "status")) == []
+
+
+def test_every_rule_says_what_to_do_in_a_sentence():
+    def rules(schema):
+        yield from schema.get("x-kubernetes-validations", ())
+        for part in schema.get("properties", {}).values():
+            yield from rules(part)
+
+    found = list(rules(definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]))
+    assert len(found) >= 5
+    assert all(len(rule["message"].split()) > 8 for rule in found)
+
+
+def test_a_short_resource_gets_the_operators_defaults():
+    server = parsed()
+    assert server.wanted == Wanted()
+    assert server.policy == Policy()
+    assert (server.sidecar.image, server.sidecar.pull_policy) == (IMAGE, "Never")
+    assert server.sidecar.resources == DEFAULT_RESOURCES
+    assert (server.workload, server.container, server.generation) == ("web", None, 4)
+
+
+def test_a_full_resource_is_read_in_our_units():
+    server = parsed(
+        workload={"kind": "Deployment", "name": "web", "container": "app"},
+        settings={"workers": 2, "timeoutSeconds": 60, "maxRequests": 10, "maxRequestsJitter": 5},
+        watchdog={"mode": "DryRun", "frozenWindowSeconds": 7, "killsPerMinute": 1, "cooldownSeconds": 3},
+        sidecar={
+            "image": "x:2", "imagePullPolicy": "Always", "runAsUser": 5, "port": 9200,
+            "resources": {"limits": {"cpu": 1, "memory": "1Gi"}},
+        },
+    )  # fmt: skip
+    assert server.wanted == Wanted(workers=2, timeout_s=60, max_requests=10, max_requests_jitter=5)
+    assert server.policy == Policy(mode="DryRun", frozen_window_s=7.0, kills_per_minute=1, cooldown_s=3.0)
+    assert server.sidecar == Sidecar(
+        image="x:2",
+        pull_policy="Always",
+        run_as_user=5,
+        port=9200,
+        resources={"limits": {"cpu": "1", "memory": "1Gi"}},
+    )
+
+
+@pytest.mark.parametrize("spec", [{"app": {}}, {"workload": {"kind": "StatefulSet", "name": "x"}}, {"settings": []}])
+def test_a_resource_of_another_version_is_an_obstacle_and_no_crash(spec):
+    found = parse_server(body(**spec), DEFAULT)
+    assert isinstance(found, Obstacle)
+    assert found.reason == "InvalidSpec"
+    assert "upgrade the chart's CRD" in found.message
+
+
+def test_settings_are_called_the_same_in_spec_and_status():
+    fields = {field.alias for field in SettingsSpec.model_fields.values()}
+    assert fields <= set(SPEC_NAMES.values())

@@ -1,0 +1,156 @@
+"""Reading reports from pods that behave, and from pods that do not: real sockets on loopback."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from wsgi_contract.report import SCHEMA, PodIdentity, dump_report
+from wsgi_operator.core.evidence import Heard, Silence
+from wsgi_operator.reports import Reports, parse_answer
+from wsgi_operator.testing import incident, kill, pod, report
+
+GOOD = dump_report(report(incidents=(incident(),), kills=(kill(),))).encode()
+
+
+async def good(_):
+    return web.Response(body=GOOD)
+
+
+@asynccontextmanager
+async def served(handler):
+    """A report port on loopback that answers as the handler does; gives the port."""
+    app = web.Application()
+    app.add_routes([web.get("/report", handler), web.get("/elsewhere", good)])
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+async def slow(_):
+    await asyncio.sleep(30)
+    return web.Response(body=GOOD)
+
+
+async def broken(_):
+    return web.Response(status=503)
+
+
+async def elsewhere(_):
+    raise web.HTTPFound("/elsewhere")
+
+
+async def endless(request):
+    response = web.StreamResponse()
+    await response.prepare(request)
+    while True:
+        await response.write(b" " * 65536)
+
+
+async def dripping(request):
+    response = web.StreamResponse()
+    await response.prepare(request)
+    while True:
+        await response.write(b" ")
+        await asyncio.sleep(0.05)
+
+
+def ask(handler, timeout_s=0.5):
+    async def run():
+        async with served(handler) as port, Reports(timeout_s=timeout_s) as reports:
+            return (await reports.read([pod(ip="127.0.0.1")], port))[0]
+
+    return asyncio.run(run())
+
+
+def test_a_report_is_heard():
+    answer = ask(good, timeout_s=10)
+    assert isinstance(answer, Heard)
+    assert answer.report == report(incidents=(incident(),), kills=(kill(),))
+
+
+@pytest.mark.parametrize(
+    ("handler", "words"),
+    [
+        (slow, "no answer from 127.0.0.1"),
+        (dripping, "no answer from 127.0.0.1"),
+        (broken, "status 503"),
+        (elsewhere, "status 302"),
+        (endless, "more than 1048576 bytes"),
+    ],
+)
+def test_a_pod_that_misbehaves_is_silent(handler, words):
+    answer = ask(handler, timeout_s=0.5 if handler in (slow, dripping) else 10)
+    assert isinstance(answer, Silence)
+    assert words in answer.reason
+
+
+def test_a_port_where_nobody_listens_is_silent():
+    async def run():
+        async with served(good) as port:
+            pass
+        async with Reports(timeout_s=5) as reports:
+            return (await reports.read([pod(ip="127.0.0.1")], port))[0]
+
+    answer = asyncio.run(run())
+    assert isinstance(answer, Silence)
+    assert "127.0.0.1" in answer.reason
+
+
+def test_a_pod_that_cannot_answer_is_not_asked():
+    async def run():
+        async with Reports(timeout_s=5) as reports:
+            return await reports.read([pod(waiting="the sidecar is waiting (ErrImagePull)"), pod(ip=None)], 1)
+
+    assert [answer.reason for answer in asyncio.run(run())] == [
+        "the sidecar is waiting (ErrImagePull)",
+        "it has no address yet",
+    ]
+
+
+def test_one_dead_pod_does_not_hold_up_the_others():
+    async def run():
+        async with served(good) as port, Reports(timeout_s=2) as reports:
+            pods = [pod("dead", ip="127.0.0.2")] + [pod(f"web-{n}", ip="127.0.0.1") for n in range(100)]
+            return await asyncio.wait_for(reports.read(pods, port), 10)
+
+    answers = asyncio.run(run())
+    assert [type(answer) for answer in answers] == [Silence] + [Heard] * 100
+
+
+def changed(**fields):
+    return json.dumps(json.loads(GOOD) | fields).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "not JSON"),
+        (b"[1, 2]", "cannot be read"),
+        (b"[" * 100_000, "not JSON"),
+        (b'{"schema": NaN}', "NaN is no number"),
+        (b"\xff\xfe", "not JSON"),
+        (changed(schema=SCHEMA + 1), "upgrade the operator"),
+        (changed(kills="many"), "kills"),
+        (changed(taken_at="yesterday"), "taken_at"),
+        (changed(server={"kind": "apache"}), "server.kind"),
+    ],
+)
+def test_what_is_no_report_is_silence_with_the_reason(body, words):
+    answer = parse_answer(pod(), body)
+    assert isinstance(answer, Silence)
+    assert words in answer.reason
+
+
+def test_another_pod_at_the_address_is_silence():
+    other = dump_report(report(pod=PodIdentity(namespace="default", name="web-2", uid="uid-web-2"))).encode()
+    answer = parse_answer(pod("web-1"), other)
+    assert isinstance(answer, Silence)
+    assert "web-2" in answer.reason

@@ -1,0 +1,96 @@
+"""How a Deployment is given back, step by step, without an API server."""
+
+import json
+from typing import Any
+
+from wsgi_contract import names
+from wsgi_operator.core.patch import Plan, plan
+from wsgi_operator.core.restore import handed_back, taken_out
+from wsgi_operator.testing import applied, container, deployment, env, server
+
+CMD = "GUNICORN_CMD_ARGS"
+KUBECTL = {
+    "manager": "kubectl",
+    "operation": "Update",
+    "fieldsV1": {
+        "f:spec": {
+            "f:template": {
+                "f:spec": {
+                    "f:containers": {'k:{"name":"web"}': {"f:env": {f'k:{{"name":"{CMD}"}}': {"f:value": {}}}}},
+                    "f:shareProcessNamespace": {},
+                }
+            }
+        }
+    },
+}
+
+
+def adopted(live: dict[str, Any]) -> dict[str, Any]:
+    made = plan(server(), live)
+    assert isinstance(made, Plan)
+    return applied(live, made.config)
+
+
+def test_what_we_only_added_goes_with_an_empty_configuration():
+    config = taken_out(adopted(deployment(container())))
+    assert config == {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "default"},
+    }
+
+
+def test_what_we_overrode_comes_back_in_the_same_write():
+    owner = deployment(container(env=env(GUNICORN_CMD_ARGS="-w 2")), pod={"shareProcessNamespace": False})
+    config = taken_out(adopted(owner))
+    assert config is not None
+    assert config["spec"]["template"]["spec"] == {
+        "containers": [{"name": "web", "env": [{"name": CMD, "value": "-w 2"}]}],
+        "shareProcessNamespace": False,
+    }
+    assert names.ANNOTATION_ORIGINAL in config["metadata"]["annotations"]
+
+
+def test_an_empty_variable_comes_back_empty():
+    config = taken_out(adopted(deployment(container(env=env(GUNICORN_CMD_ARGS="")))))
+    assert config is not None
+    assert config["spec"]["template"]["spec"]["containers"] == [{"name": "web", "env": [{"name": CMD}]}]
+
+
+def test_what_the_owner_changed_meanwhile_stays():
+    live = adopted(deployment(container(env=env(GUNICORN_CMD_ARGS="-w 2"))))
+    live["spec"]["template"]["spec"]["containers"][0]["env"] = env(GUNICORN_CMD_ARGS="-w 9")
+    config = taken_out(live)
+    assert config is not None
+    assert "spec" not in config
+
+
+def test_a_container_that_is_gone_does_not_come_back():
+    live = adopted(deployment(container(env=env(GUNICORN_CMD_ARGS="-w 2"))))
+    live["spec"]["template"]["spec"]["containers"] = [container("other")]
+    config = taken_out(live)
+    assert config is not None
+    assert "spec" not in config
+
+
+def test_ownership_goes_back_to_who_had_it():
+    owner = deployment(container(env=env(GUNICORN_CMD_ARGS="-w 2")), managedFields=[json.loads(json.dumps(KUBECTL))])
+    live = adopted(owner)
+    items = live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:template"]["f:spec"]["f:containers"]
+    del items['k:{"name":"web"}']["f:env"][f'k:{{"name":"{CMD}"}}']["f:value"]
+    patch = handed_back(live)
+    assert patch is not None
+    assert patch["metadata"]["managedFields"] == [KUBECTL]
+    assert patch["metadata"]["annotations"] == {names.ANNOTATION_ORIGINAL: None}
+
+
+def test_between_the_steps_only_the_second_is_left():
+    live = adopted(deployment(container(env=env(GUNICORN_CMD_ARGS="-w 2"))))
+    del live["metadata"]["annotations"]["wsgi.dev/applied"]
+    assert taken_out(live) is None
+    assert handed_back(live) is not None
+
+
+def test_a_deployment_that_was_never_ours_needs_nothing():
+    assert taken_out(deployment()) is None
+    assert handed_back(deployment(managedFields=[KUBECTL])) is None
