@@ -7,17 +7,24 @@ ENV UV_LINK_MODE=copy UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never UV_COMPILE_BYTECOD
 RUN pip install --no-cache-dir --root-user-action=ignore uv==0.13.8
 WORKDIR /src
 COPY pyproject.toml uv.lock LICENSE ./
+COPY contract/pyproject.toml contract/
+COPY tuning/pyproject.toml tuning/
+COPY sidecar/pyproject.toml sidecar/
+COPY operator/pyproject.toml operator/
+
+# What others wrote comes first and stays in the builder's cache; what we wrote comes on top.
+FROM build AS build-sidecar
+RUN uv sync --frozen --no-dev --python "$(command -v python3)" --package wsgi-sidecar --no-install-workspace
 COPY contract contract
 COPY tuning tuning
-
-FROM build AS build-sidecar
 COPY sidecar sidecar
-COPY operator/pyproject.toml operator/pyproject.toml
-RUN uv sync --frozen --no-dev --no-editable --python "$(command -v python3)" --package wsgi-sidecar --extra stacks
+RUN uv sync --frozen --no-dev --no-editable --python "$(command -v python3)" --package wsgi-sidecar
 
 FROM build AS build-operator
+RUN uv sync --frozen --no-dev --python "$(command -v python3)" --package wsgi-operator --no-install-workspace
+COPY contract contract
+COPY tuning tuning
 COPY operator operator
-COPY sidecar/pyproject.toml sidecar/pyproject.toml
 RUN uv sync --frozen --no-dev --no-editable --python "$(command -v python3)" --package wsgi-operator
 
 # PYTHONSAFEPATH: a folder called `operator` beside the working directory must never hide the standard library's module.
