@@ -67,10 +67,11 @@ ROOMS: Final[dict[str, Room]] = {
         _gunicorn("25.3.0"),
         _gunicorn("26.2.0"),
         _gunicorn("27.0.1"),
+        Room(name="uwsgi-2.0.31", requirements=("uWSGI==2.0.31",)),  # compiled on installation: needs gcc
     )
 }
 
-RELEASES: Final = tuple(room.release for room in ROOMS.values() if "+" not in room.name)
+RELEASES: Final = tuple(room.release for room in ROOMS.values() if room.name == f"gunicorn-{room.release}")
 """Plain gunicorn releases, oldest first."""
 
 FREEZING: Final = ("21.2.0", "22.0.0", "23.0.0")
@@ -89,6 +90,15 @@ def room_of(release: str, suffix: str = "") -> Path:
         RoomError: unknown release, or it could not be made.
     """
     return _made(f"gunicorn-{release}{suffix}", cache_folder())
+
+
+def room_named(name: str) -> Path:
+    """The virtualenv of that name in the table, made if it is not there yet.
+
+    Raises:
+        RoomError: unknown name, or it could not be made.
+    """
+    return _made(name, cache_folder())
 
 
 def prepare(names: Iterable[str] = ROOMS) -> None:
@@ -141,7 +151,9 @@ def _commands(room: Room, path: Path) -> Iterator[list[str]]:
 
 
 def _uv() -> str | None:
-    return os.environ.get("UV") or shutil.which("uv")
+    """The one on PATH, or the one that the Makefile fetched."""
+    fetched = sorted(cache_folder().parent.glob("uv-*/bin/uv"))
+    return os.environ.get("UV") or shutil.which("uv") or (str(fetched[-1]) if fetched else None)
 
 
 def _interpreter(version: str | None) -> str:
