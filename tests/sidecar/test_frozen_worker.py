@@ -235,3 +235,42 @@ def test_a_worker_beside_the_frozen_one_is_left_alone() -> None:
         seen = replace(sight(look), family=both, closeups={look.process: look, idle.process: idle})
         verdict = RULE.judge(seen, verdict.memory)
     assert [fault.slot for fault in verdict.faults] == [1]
+
+
+def starved(second: float, **main: Any) -> Closeup:
+    """A worker in a container with a limit of .15 cores: it runs .15 s in a second and waits for its CPU .85 s."""
+    spinning = {"cpu_s": 7.0 + 0.15 * second, "state": "R", "sleeps": 3, "waited_s": 2.0 + 0.85 * second} | main
+    return frozen(second, threads=(thread(101, switches=90 * int(second), wchan="", **spinning),))
+
+
+def test_a_worker_that_spins_without_getting_a_cpu_is_frozen_too() -> None:
+    (fault,) = story([starved(second) for second in range(6)]).faults
+    evidence = {e.name: e.value for e in fault.evidence}
+    assert (evidence["main thread CPU"], evidence["main thread wanted CPU"]) == (0.15, 1.0)
+    assert "spun on 0.15 cores (and would have used 1.00 if it had got them)" in fault.summary
+
+
+def test_waits_for_a_cpu_count_although_it_slept_now_and_then() -> None:
+    assert len(story([starved(second, sleeps=second) for second in range(6)]).faults) == 1
+
+
+def test_a_wait_that_is_not_over_at_the_second_look_does_not_spare_the_starved() -> None:
+    first, second = starved(5, cpu_s=7.75, waited_s=6.25), starved(5.1, cpu_s=7.75, waited_s=6.25)
+    assert RULE.doubt(first, second, Policy()) is None
+
+
+@pytest.mark.parametrize(
+    "main",
+    [
+        {"waited_s": None, "sleeps": None},  # a kernel that does not say: what it used is all that is known
+        {"waited_s": 0.0, "sleeps": 9, "state": "S"},
+        {"waited_s": 0.0, "state": "S"},
+    ],
+)
+def test_little_cpu_without_a_wait_for_it_is_no_freeze(main: dict[str, Any]) -> None:
+    assert story([starved(second, **main) for second in range(6)]).faults == ()
+
+
+def test_a_pool_thread_that_waits_for_a_cpu_is_at_work() -> None:
+    looks = [frozen(s, threads=(thread(101, cpu_s=0.9 * s), thread(102, waited_s=0.1 * s))) for s in range(6)]
+    assert story(looks).faults == ()

@@ -106,9 +106,18 @@ def _thread(folder: str, tid: int) -> Thread | None:
         fields = _fields(_read(f"{folder}/stat"))
         switches = _switches(_read(f"{folder}/status"))
         wchan = _wchan(f"{folder}/wchan")
+        waited_s = _waited_s(f"{folder}/schedstat")
     except _GONE:
         return None
-    return Thread(tid=tid, cpu_s=(int(fields[11]) + int(fields[12])) / _TICKS_PER_S, switches=switches, wchan=wchan)
+    return Thread(
+        tid=tid,
+        cpu_s=(int(fields[11]) + int(fields[12])) / _TICKS_PER_S,
+        switches=sum(switches) if switches else None,
+        wchan=wchan,
+        state=fields[0].decode(),
+        sleeps=switches[0] if switches else None,
+        waited_s=waited_s,
+    )
 
 
 def _fields(stat: bytes) -> list[bytes]:
@@ -120,10 +129,18 @@ def _started(stat: bytes) -> int:
     return int(_fields(stat)[19])
 
 
-def _switches(status: bytes) -> int | None:
-    """Voluntary and involuntary ones together; the last two lines of a `status`."""
-    counts = [int(line.split()[1]) for line in status.splitlines() if b"ctxt_switches:" in line]
-    return sum(counts) if counts else None
+def _switches(status: bytes) -> list[int]:
+    """Voluntary and involuntary ones: the last two lines of a `status`; empty where the kernel does not count them."""
+    return [int(line.split()[1]) for line in status.splitlines() if b"ctxt_switches:" in line]
+
+
+def _waited_s(path: str) -> float | None:
+    """Time on the run queue without a CPU; the second number of a `schedstat`, in nanoseconds."""
+    try:
+        numbers = _read(path).split()
+    except (FileNotFoundError, PermissionError):  # a kernel without CONFIG_SCHED_INFO, or one that hides it
+        return None
+    return int(numbers[1]) / 1e9 if len(numbers) == 3 else None
 
 
 def _wchan(path: str) -> str:

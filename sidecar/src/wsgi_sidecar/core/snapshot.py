@@ -121,12 +121,19 @@ class Thread:
         cpu_s: user and system time, seconds.
         switches: voluntary and involuntary context switches; None where they could not be read.
         wchan: kernel function it waits in; empty if it runs.
+        state: the letter of its `stat`; empty where it is not known. R also means: wants a CPU and has none.
+        sleeps: voluntary switches alone, so how often it went to sleep; None where they could not be read.
+        waited_s: how long it wanted a CPU and got none: the run queue's wait, throttling by a cgroup's limit included;
+            None where the kernel does not say.
     """
 
     tid: int
     cpu_s: float
     switches: int | None
     wchan: str
+    state: str = ""
+    sleeps: int | None = None
+    waited_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

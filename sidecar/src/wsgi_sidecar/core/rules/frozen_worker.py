@@ -1,8 +1,11 @@
 """A gthread worker that spins for ever and serves nobody, behind a heartbeat that stays fresh (gunicorn #3146).
 
 In: closeups of a suspect, look after look. Out: a fault once the whole window looked frozen. Rule: over
-`frozen_window_s`, in every step of it: the main thread uses more than `frozen_cpu` cores, the other threads do nothing,
+`frozen_window_s`, in every step of it: the main thread wants more than `frozen_cpu` cores, the other threads want none,
 the accepted connections are the very same ones and at least one, and the heartbeat is fresh. CPU alone misfires.
+
+Wanted, not used: on a busy machine, or under a cgroup's limit of .15 cores, a spinning thread gets .15 and waits .85
+(measured). What counts is that it never sleeps; the time it waited for a CPU is added to what it used.
 
 Why: releases 21.2 to 23 stop polling once a worker holds worker_connections connections, and wait for running requests
 instead. With none running that wait returns at once: a loop that reads nothing, accepts nothing and beats. Clients
@@ -18,7 +21,7 @@ from wsgi_contract.report import Evidence, ProcessId
 from wsgi_contract.servers.gunicorn import freezes_when_full
 from wsgi_sidecar.core.family import Worker
 from wsgi_sidecar.core.rules.rule import Fault, Rule, Sight, Terms, Verdict, cores
-from wsgi_sidecar.core.snapshot import Closeup
+from wsgi_sidecar.core.snapshot import Closeup, Thread
 
 SUSPECT_SHARE: Final = 0.5
 """A worker that froze half way between two looks shows half of its CPU: at .3 cores wanted, .15 over one look is enough
@@ -107,10 +110,10 @@ def doubt(earlier: Closeup, later: Closeup, policy: Policy) -> str | None:
         return f"only {elapsed:.2f} s lie between two looks"
     if (moved := _moved(earlier, later)) is not None:
         return moved
-    main, others = _main_cpu_s(earlier, later) / elapsed, _others_cpu_s(earlier, later) / elapsed
+    main, others = _main_wanted_s(earlier, later) / elapsed, _others_wanted_s(earlier, later) / elapsed
     if main <= policy.frozen_cpu:
-        return f"its main thread used {main:.2f} cores, not more than {policy.frozen_cpu:g}"
-    return f"its other threads used {others:.2f} cores" if others > IDLE_CORES else None
+        return f"its main thread wanted {main:.2f} cores, not more than {policy.frozen_cpu:g}"
+    return f"its other threads wanted {others:.2f} cores" if others > IDLE_CORES else None
 
 
 def _moved(earlier: Closeup, later: Closeup) -> str | None:
@@ -130,6 +133,26 @@ def _main_cpu_s(earlier: Closeup, later: Closeup) -> float:
     return later.threads[0].cpu_s - earlier.threads[0].cpu_s
 
 
+def _main_wanted_s(earlier: Closeup, later: Closeup) -> float:
+    """Seconds in which the main thread ran or waited for a CPU.
+
+    A wait is counted when it ends, which a cgroup's limit may put off beyond the later look: a thread that is runnable
+    at both looks and never slept in between wanted all of the time.
+    """
+    then, now = earlier.threads[0], later.threads[0]
+    if then.sleeps is not None and then.sleeps == now.sleeps and then.state == now.state == "R":
+        return later.monotonic - earlier.monotonic
+    return _wanted_s(now) - _wanted_s(then)
+
+
+def _others_wanted_s(earlier: Closeup, later: Closeup) -> float:
+    return sum(_wanted_s(t) for t in later.threads[1:]) - sum(_wanted_s(t) for t in earlier.threads[1:])
+
+
+def _wanted_s(thread: Thread) -> float:
+    return thread.cpu_s + (thread.waited_s or 0.0)
+
+
 def _others_cpu_s(earlier: Closeup, later: Closeup) -> float:
     return sum(t.cpu_s for t in later.threads[1:]) - sum(t.cpu_s for t in earlier.threads[1:])
 
@@ -145,6 +168,7 @@ def _others_switches(earlier: Closeup, later: Closeup) -> int | None:
 def _fault(worker: Worker, track: Track, sight: Sight) -> Fault:
     first, last, span = track.first, track.seen, _span_s(track)
     main, others, held = _main_cpu_s(first, last) / span, len(last.threads) - 1, len(last.connections or ())
+    wanted = _main_wanted_s(first, last) / span
     limit = sight.terms.connection_limit
     return Fault(
         kind="frozen-worker",
@@ -153,13 +177,15 @@ def _fault(worker: Worker, track: Track, sight: Sight) -> Fault:
         since=sight.family.at - (sight.family.monotonic - first.monotonic),
         summary=(
             f"worker in slot {worker.slot} (pid {worker.process.id.pid}) serves nobody and would not stop by itself: "
-            f"for {span:.1f} s its main thread spun on {main:.2f} cores, its other threads ({others}) did nothing and "
+            f"for {span:.1f} s its main thread spun on {main:.2f} cores{_starved(main, wanted)}, "
+            f"its other threads ({others}) did nothing and "
             f"its connections stayed the same ({held}{f' of at most {limit}' if limit else ''}), "
             f"while its heartbeat stayed fresh, so gunicorn's timeout never fires (gunicorn #3146)"
         ),
         evidence=(
             Evidence(name="window", value=round(span, 3), unit="s"),
             Evidence(name="main thread CPU", value=round(main, 3), unit="cores"),
+            Evidence(name="main thread wanted CPU", value=round(wanted, 3), unit="cores"),
             Evidence(name="other threads", value=others, unit="threads"),
             Evidence(name="other threads CPU", value=round(_others_cpu_s(first, last) / span, 3), unit="cores"),
             Evidence(name="other threads context switches", value=_others_switches(first, last) or 0),
@@ -171,6 +197,11 @@ def _fault(worker: Worker, track: Track, sight: Sight) -> Fault:
         target="worker",
         spare=_why_spared(sight.terms),
     )
+
+
+def _starved(used: float, wanted: float) -> str:
+    """Said only where it explains why a spinning thread shows little CPU."""
+    return f" (and would have used {wanted:.2f} if it had got them)" if wanted - used > 0.1 else ""
 
 
 def _why_spared(terms: Terms) -> str | None:
