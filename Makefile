@@ -49,7 +49,7 @@ lint: venv ## format, lint, walls and types alone
 	@ruff format --check --quiet . || { echo "error: not formatted: make format" >&2; exit 1; }
 	@ruff check --quiet .
 	@shellcheck -x $(SCRIPTS)
-	@lint-imports --cache-dir "$(CACHE)/import-linter" --no-timings >"$(CACHE)/lint-imports.log" || { cat "$(CACHE)/lint-imports.log"; exit 1; }
+	@lint-imports --cache-dir "$(CACHE)/import-linter" >"$(CACHE)/lint-imports.log" || { cat "$(CACHE)/lint-imports.log"; exit 1; }
 	@mypy
 
 .PHONY: format
