@@ -145,8 +145,9 @@ class Netlink:
     def _tcp(self, family: AddressFamily, states: int, extra: bytes) -> Iterator[TcpSocket]:
         request = _INET_REQUEST.pack(_FAMILIES[family], socket.IPPROTO_TCP, 0, states) + extra
         for data in self._dump(request):
-            for at, _ in _messages(data):
-                yield _tcp_socket(data, at)
+            for at, end in _messages(data):
+                if end - at >= _INET_ANSWER.size:
+                    yield _tcp_socket(data, at)
 
     def _dump(self, request: bytes) -> Iterator[bytes]:
         """Ask, and yield the answer's datagrams until the kernel says that it is done."""
@@ -177,7 +178,7 @@ def _messages(data: bytes) -> Iterator[tuple[int, int]]:
     at = 0
     while at + _HEADER.size <= len(data):
         length, kind, *_ = _HEADER.unpack_from(data, at)
-        if kind == _NLMSG_DONE or length < _HEADER.size:
+        if kind == _NLMSG_DONE or length < _HEADER.size or at + length > len(data):
             return
         yield at + _HEADER.size, at + length
         at += (length + 3) & ~3
@@ -190,11 +191,11 @@ def _inodes(data: bytes) -> Iterable[int]:
     the cost of reading them one by one.
     """
     stride = int.from_bytes(data[:4], sys.byteorder)
-    if stride % 4 == 0 and len(data) % stride == 0:
+    if stride >= _HEADER.size + _INET_ANSWER.size and stride % 4 == 0 and len(data) % stride == 0:
         words = memoryview(data).cast("I")
         if set(words[:: stride // 4].tolist()) == {stride}:
             return words[(_HEADER.size + 68) // 4 :: stride // 4].tolist()
-    return [struct.unpack_from("=I", data, at + 68)[0] for at, _ in _messages(data)]
+    return [struct.unpack_from("=I", data, at + 68)[0] for at, end in _messages(data) if end - at >= _INET_ANSWER.size]
 
 
 def _tcp_socket(data: bytes, at: int) -> TcpSocket:
@@ -204,6 +205,8 @@ def _tcp_socket(data: bytes, at: int) -> TcpSocket:
 
 
 def _unix_socket(data: bytes, at: int, end: int) -> UnixSocket | None:
+    if end - at < _UNIX_ANSWER.size:
+        return None
     _, kind, _, inode = _UNIX_ANSWER.unpack_from(data, at)
     if kind != socket.SOCK_STREAM:
         return None

@@ -50,34 +50,45 @@ class ServerFacts:
 
 
 class ServerFiles:
-    """Facts about masters, kept between looks."""
+    """Facts about the master, kept between looks."""
 
     def __init__(self, root: str = "/proc") -> None:
         """Read nothing yet."""
         self._root = root
-        self._of: tuple[ProcessId, tuple[str, ...]] | None = None
-        self._facts: ServerFacts | None = None
-        self._stamp: Stamp | None = None
+        self._known: _Known | None = None
 
     def read(self, master: Process) -> ServerFacts:
         """The facts about this master; cheap unless it or its config file is new."""
-        stamp = self._stamp_now(master)
-        if self._facts is None or self._of != (master.id, master.command) or stamp != self._stamp:
-            release = self._facts.release if self._facts and self._of == (master.id, master.command) else None
-            sources, path = _read_sources(master, self._root)
-            self._facts = ServerFacts(
-                sources=sources, release=release or read_release(master, self._root), config_path=path
-            )
-            self._of = (master.id, master.command)
-            self._stamp = self._stamp_now(master)
-        return self._facts
+        known = self._known
+        if known is None or known.master != (master.id, master.command):
+            release = read_release(master, self._root)
+        elif known.stamp == _stamp(master, known.sought, self._root):
+            return known.facts
+        else:
+            release = known.facts.release
+        sources, sought = _read_sources(master, self._root)
+        facts = ServerFacts(sources=sources, release=release, config_path=sought if sources.config_file else None)
+        self._known = _Known(
+            master=(master.id, master.command), facts=facts, sought=sought, stamp=_stamp(master, sought, self._root)
+        )
+        return facts
 
-    def _stamp_now(self, master: Process) -> Stamp | None:
-        path = self._facts.config_path if self._facts and self._of == (master.id, master.command) else None
-        try:
-            return Rooted(master.id.pid, self._root).stamp(path) if path else None
-        except OSError:
-            return None
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What was read, and where the config file was sought, found or not."""
+
+    master: tuple[ProcessId, tuple[str, ...]]
+    facts: ServerFacts
+    sought: str | None
+    stamp: Stamp | None
+
+
+def _stamp(master: Process, path: str | None, root: str) -> Stamp | None:
+    try:
+        return Rooted(master.id.pid, root).stamp(path) if path else None
+    except OSError:
+        return None
 
 
 def read_sources(master: Process, root: str = "/proc") -> Sources:
@@ -111,12 +122,20 @@ def _read_sources(master: Process, root: str) -> tuple[Sources, str | None]:
     )
     if command_line is None or environ is None:
         return sources, None
+    files = Rooted(master.id.pid, root)
     try:
         said = (parse_arguments(command_line), parse_cmd_args(environ.get(CMD_ARGS, "")))
-        path, text = _config(said, environ, Rooted(master.id.pid, root))
+        path, exists = _config_path(said, environ, files)
     except (ArgumentsError, OSError):
         return sources, None
-    return replace(sources, config_file=text), path
+    return replace(sources, config_file=_text(path, files) if exists else ""), path
+
+
+def _text(path: str | None, files: Rooted) -> str | None:
+    try:
+        return files.text(path) if path else None
+    except OSError:
+        return None
 
 
 def _environ(master: Process, root: str) -> Mapping[str, str] | None:
@@ -132,39 +151,39 @@ def _environ(master: Process, root: str) -> Mapping[str, str] | None:
     return {name: value for name, _, value in pairs if name in _VARIABLES}
 
 
-def _config(
+def _config_path(
     said: tuple[Arguments, Arguments], environ: Mapping[str, str], files: Rooted
-) -> tuple[str | None, str | None]:
-    """Path and text of the config file; no path and no text at all where gunicorn runs without one.
+) -> tuple[str | None, bool]:
+    """Where the config file is or would be, and whether there must be one; a Python module has no path.
 
     Raises:
-        OSError: it exists but cannot be read, or was asked for and cannot be found.
+        OSError: the kernel refuses to say.
     """
     command, cmd_args = said
     asked = command.config or cmd_args.config
     if asked and asked.startswith("python:"):
-        return None, None
+        return None, True
     wanted = (asked or DEFAULT_CONFIG).removeprefix("file:")
-    for folder in _start_folders(command.chdir or cmd_args.chdir, environ, files.cwd()):
-        path = os.path.normpath(os.path.join(folder, wanted))
-        if files.stamp(path) is not None:
-            return path, files.text(path)
-    if asked:
-        raise FileNotFoundError(f"{wanted} was not found from where the server may have been started")
-    return None, ""
+    path = os.path.normpath(os.path.join(_start_folder(wanted, said, environ, files.cwd()), wanted))
+    return path, bool(asked) or files.stamp(path) is not None
 
 
-def _start_folders(chdir: str | None, environ: Mapping[str, str], cwd: str) -> Iterator[str]:
-    """Where gunicorn may have been started, the likelier first: it looks for the file before it follows --chdir.
+def _start_folder(wanted: str, said: tuple[Arguments, Arguments], environ: Mapping[str, str], cwd: str) -> str:
+    """The folder that gunicorn was started in: there it looks for the file, before it follows --chdir.
 
-    PWD is what a shell says; whoever starts a process elsewhere without a shell leaves it stale.
+    Raises:
+        FileNotFoundError: nobody can tell any more; to say that there is no file would be a guess.
     """
-    shell = environ.get("PWD", "")
-    if chdir and shell.startswith("/"):
-        yield shell
-    yield cwd
-    if not chdir and shell.startswith("/"):
-        yield shell
+    chdir = said[0].chdir or said[1].chdir
+    if chdir is None or os.path.normpath(chdir) == "." or os.path.isabs(wanted):
+        return cwd
+    below = f"/{os.path.normpath(chdir)}"
+    if not os.path.isabs(chdir) and ".." not in below and f"{cwd}/".endswith(f"{below}/"):
+        return cwd.removesuffix(below) or "/"
+    # What a shell says of itself; only a shell's children have it, and it is stale if one of them went elsewhere.
+    if os.path.isabs(environ.get("PWD", "")):
+        return environ["PWD"]
+    raise FileNotFoundError(f"gunicorn went to {chdir}; where it came from is not told")
 
 
 def _site_folders(master: Process, environ: Mapping[str, str], exe: str, files: Rooted) -> Iterator[str]:

@@ -99,8 +99,8 @@ def _about_settings(master: Process, sources: Sources | None) -> Iterator[Unknow
     elif sources.config_file is None:
         yield Unknown(
             what="settings given by the config file",
-            why="it is a Python module (python:...), or was not found or not readable where the server was started",
-            remedy="give the settings by GUNICORN_CMD_ARGS, or the config file by an absolute path",
+            why="it is a Python module (python:...), or unreadable, or gunicorn left the folder it sought it in (--chdir)",
+            remedy="give the config file by an absolute path (-c), or the settings by GUNICORN_CMD_ARGS",
         )
 
 
