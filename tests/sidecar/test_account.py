@@ -95,6 +95,13 @@ def test_without_a_kill_it_ends_by_itself(seen: Family | None, outcome: str) -> 
     assert account(before, step(1, diagnosis=ends(), family=seen)).ended[0].outcome == outcome
 
 
+def test_a_spared_worker_is_not_said_to_have_recovered() -> None:
+    spared = account(Ledger(), step(diagnosis=opens(), decisions=KILLS, kills=(kill("spared"),)))
+    assert account(spared, step(1, diagnosis=ends())).ended[0].outcome == (
+        "not killed: the second look found it changed; it is watched on"
+    )
+
+
 @pytest.mark.parametrize("outcome", ["survived", "gone", "spared", "refused"])
 def test_every_outcome_of_a_kill_is_told_in_words(outcome: KillOutcome) -> None:
     struck = kill(outcome, survivors=(WHO,) if outcome == "survived" else ())

@@ -232,7 +232,7 @@ class Watch:
             second = self._ground.reader.closeup(fault.process, sight.family.listeners or ())
             if first is None or second is None:
                 return "it could not be looked at again"
-            return rule_of(fault).doubt(first, second, sight.policy)
+            return rule_of(fault).doubt(first, second, sight.terms, sight.policy)
 
         return look_again
 

@@ -171,11 +171,17 @@ def told(kill: Kill) -> str:
 
 
 def _ended(incident: Incident, ledger: Ledger, step: Step) -> Incident:
+    return replace(incident, outcome=_outcome(incident, ledger, step), ended_at=step.at)
+
+
+def _outcome(incident: Incident, ledger: Ledger, step: Step) -> str:
     kills = [deed.kill for deed in ledger.deeds if deed.kill.process == incident.process]
-    landed = [kill for kill in kills if kill.reason == incident.kind and kill.outcome in ("killed", "survived")]
-    lives = step.family is not None and incident.process is not None and step.family.worker(incident.process)
+    mine = [kill for kill in kills if kill.reason == incident.kind]
+    landed = [kill for kill in mine if kill.outcome in ("killed", "survived")]
     if landed:
-        outcome = f"cured: {told(landed[-1])}"
-    else:
-        outcome = "it recovered by itself" if lives else "the process ended by itself"
-    return replace(incident, outcome=outcome, ended_at=step.at)
+        return f"cured: {told(landed[-1])}"
+    if step.family is None or incident.process is None or step.family.worker(incident.process) is None:
+        return "the process ended by itself"
+    if any(kill.outcome == "spared" for kill in mine):
+        return "not killed: the second look found it changed; it is watched on"
+    return "it recovered by itself"

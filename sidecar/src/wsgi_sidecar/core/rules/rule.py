@@ -125,7 +125,7 @@ class Rule:
     blank: Any
     suspects: Callable[[Sight, Any], frozenset[ProcessId]]
     judge: Callable[[Sight, Any], Verdict]
-    doubt: Callable[[Closeup, Closeup, Policy], str | None]
+    doubt: Callable[[Closeup, Closeup, Terms, Policy], str | None]
 
 
 def cores(worker: ProcessId, now: Family, before: Family | None) -> float | None:
