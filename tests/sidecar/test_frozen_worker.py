@@ -21,7 +21,7 @@ WHO = worker(1).process.id
 def frozen(second: float, **changes: Any) -> Closeup:
     """The worker after so many seconds of being frozen, all of them spent in its main thread."""
     main = thread(101, cpu_s=7.0 + 0.98 * second, switches=5000 + int(90 * second), wchan="")
-    pool = (thread(102, cpu_s=0.4, switches=70), thread(103, cpu_s=0.2, switches=40))
+    pool = (thread(102, cpu_s=0.4, switches=70), thread(103, cpu_s=0.05, switches=40))
     fields = {"monotonic": MONOTONIC + second, "connections": FULL} | changes
     return closeup(*fields.pop("threads", (main, *pool)), **fields)
 
@@ -97,15 +97,15 @@ MOVED = {
     "all went": {"connections": frozenset()},
     "one was swapped for another": {"connections": (FULL - {14}) | {15}},
     "its descriptors were refused": {"connections": None},
-    "the main thread rested": others((102, 0.4, 70), (103, 0.2, 40), main=9.2),
-    "the pool served": others((102, 0.4, 300), (103, 0.2, 41)),
-    "the pool computed": others((102, 0.55, 70), (103, 0.2, 40)),
-    "the switches could not be read": others((102, 0.4, None), (103, 0.2, 40)),
+    "the main thread rested": others((102, 0.4, 70), (103, 0.05, 40), main=9.2),
+    "the pool served": others((102, 0.4, 300), (103, 0.05, 41)),
+    "the pool computed": others((102, 0.55, 70), (103, 0.05, 40)),
+    "the switches could not be read": others((102, 0.4, None), (103, 0.05, 40)),
 }
 STIRRED = {
-    "another thread switched once": others((102, 0.4, 71), (103, 0.2, 40)),
-    "another thread worked": others((102, 0.42, 70), (103, 0.2, 40)),
-    "a thread was born": others((102, 0.4, 70), (103, 0.2, 40), (104, 0.0, 0)),
+    "another thread switched once": others((102, 0.4, 71), (103, 0.05, 40)),
+    "another thread worked": others((102, 0.42, 70), (103, 0.05, 40)),
+    "a thread was born": others((102, 0.4, 70), (103, 0.05, 40), (104, 0.0, 0)),
     "a thread went": others((102, 0.4, 70)),
 }
 UNSURE = {

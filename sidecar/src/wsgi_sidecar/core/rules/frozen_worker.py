@@ -54,8 +54,9 @@ SILENCE: Final = Quiet(cores=0.01, cpu_s=0.0, waits_count=True, switches_per_s=0
 """Nothing at all, but for one clock tick of 10 ms within a second."""
 BACKGROUND: Final = Quiet(cores=0.1, cpu_s=0.02, waits_count=False, switches_per_s=200.0, switches=50.0, births=True)
 """An app's own threads at rest. A worker of 23.0.0 that serves 4,660 requests a second over keep-alive connections uses
-.21 cores in its main thread, .86 in the pool, and switches there 33,000 times: far from these. Besides, such a release's
-main thread sleeps while any request runs in a full worker; that it wants a CPU all the time says that none does."""
+.21 cores in its main thread and .86 in the pool, which switches 33,000 times: far from these. Besides, the main thread
+of such a release sleeps while any request runs in a full worker: that it wants a CPU all the time says that none does.
+"""
 
 MIN_STEP_S: Final = 0.09
 """CPU time comes in ticks of 10 ms: over .1 s ten ticks tell .3 cores from .2; over less they tell nothing."""
