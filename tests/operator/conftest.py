@@ -1,0 +1,34 @@
+"""The resource in the API server, and grounds to operate on."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.kube import ROOT, Cluster
+from tests.operator.ground import Ground, ground
+
+CRD = ROOT / "charts/wsgi-operator/crds/wsgiservers.yaml"
+
+
+@pytest.fixture(scope="session")
+def resource(cluster: Cluster) -> Cluster:
+    """The cluster with this tree's CRD. It stays there: other tests stand on it, and alone it does nothing."""
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
+    cluster.kubectl("wait", "--for=condition=Established", "crd/wsgiservers.wsgi.dev", "--timeout=60s")
+    return cluster
+
+
+@pytest.fixture(scope="module")
+def here(resource: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    """A namespace for all tests of one file, under Pod Security "restricted"; its operator is not started yet."""
+    name = f"op-{uuid.uuid4().hex[:8]}"
+    resource.kubectl("create", "namespace", name)
+    resource.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    try:
+        with ground(resource, name, tmp_path_factory.mktemp("operator")) as here:
+            yield here
+    finally:
+        resource.kubectl("delete", "namespace", name, "--wait=false")

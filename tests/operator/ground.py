@@ -1,0 +1,230 @@
+"""A namespace with an operator of its own in it: the real program, with the chart's own role and nothing more.
+
+In: a cluster. Out: `Ground`, whose operator can be started, killed and started again. Rule: the operator runs here as a
+process, under a ServiceAccount's token, so that a test can end it at any moment and read its log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.cluster.kube import ROOT, Cluster, eventually
+
+ACCOUNT = "operator"
+
+
+@dataclass(kw_only=True)
+class Ground:
+    """One namespace, its operator, and short words for what tests ask."""
+
+    cluster: Cluster
+    namespace: str
+    folder: Path
+    image: str = "localhost/wsgi-sidecar:none"
+    process: subprocess.Popen[bytes] | None = None
+    starts: int = field(default=0)
+
+    def start(self, *, wait: bool = True, **environ: str) -> None:
+        """Start the operator, and wait until it watches."""
+        assert self.process is None
+        self.starts += 1
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-W", "error", "-m", "wsgi_operator"],
+                env=self._environ() | environ,
+                stderr=log,
+                stdout=log,
+                cwd=self.folder,
+            )
+        if wait:
+            eventually(lambda: self.alive() and self.log.read_text().count('"wsgi-operator ') >= self.starts)
+
+    def _environ(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "KUBECONFIG": str(self.kubeconfig()),
+            "WSGI_OPERATOR_SIDECAR_IMAGE": self.image,
+            "WSGI_OPERATOR_NAMESPACES": self.namespace,
+            "WSGI_OPERATOR_REPORT_INTERVAL_SECONDS": "1",
+            "WSGI_OPERATOR_PORT": "0",
+        }
+
+    def alive(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"the operator ended:\n{self.log.read_text()}"
+        return True
+
+    def kill(self) -> None:
+        """kill -9: no time for last words."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> int:
+        if self.process is None:
+            return 0
+        self.process.send_signal(how)
+        code = self.process.wait(timeout=60)
+        self.process = None
+        return code
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "operator.log"
+
+    def kubeconfig(self) -> Path:
+        """The cluster's kubeconfig with the ServiceAccount's token in the place of the administrator's key."""
+        path = self.folder / "kubeconfig"
+        if not path.exists():
+            token = self.kubectl("create", "token", ACCOUNT, "--duration=3h").strip()
+            text = self.cluster.kubectl("config", "view", "--raw", "--minify", "--flatten")
+            config = yaml.safe_load(text)
+            config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
+            path.write_text(yaml.safe_dump(config))
+        return path
+
+    def kubectl(self, *args: str, stdin: str | None = None) -> str:
+        return self.cluster.kubectl("-n", self.namespace, *args, stdin=stdin)
+
+    def apply(self, *manifests: Mapping[str, Any], args: tuple[str, ...] = ()) -> None:
+        self.cluster.apply(*manifests, namespace=self.namespace, args=args)
+
+    def adopt(self, name: str, *, server: str | None = None, **spec: Any) -> str:
+        """Create (or change) the WSGIServer of that Deployment."""
+        named = server or name
+        spec = {"workload": {"name": name}} | spec
+        self.apply({"apiVersion": "wsgi.dev/v1alpha1", "kind": "WSGIServer", "metadata": {"name": named}, "spec": spec})
+        return named
+
+    def server(self, name: str) -> dict[str, Any]:
+        return self.cluster.get("-n", self.namespace, "wsgi", name)
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        return self.cluster.get("-n", self.namespace, "deployment", name, "--show-managed-fields")
+
+    def template(self, name: str) -> str:
+        """The pod template as canonical JSON: equal texts are equal to the byte."""
+        return json.dumps(self.deployment(name)["spec"]["template"], sort_keys=True)
+
+    def condition(self, name: str, kind: str) -> tuple[str, str, str]:
+        """(status, reason, message), for the newest spec."""
+        body = self.server(name)
+        found = next(c for c in body.get("status", {}).get("conditions", [EMPTY]) if c["type"] in (kind, ""))
+        assert found["observedGeneration"] == body["metadata"]["generation"], "the status is not of this spec yet"
+        return found["status"], found["reason"], found["message"]
+
+    def until(self, name: str, kind: str, status: str, reason: str | None = None, *, within_s: float = 60) -> str:
+        """Wait for a condition; its message."""
+
+        def look() -> str | None:
+            found = self.condition(name, kind)
+            assert found[0] == status, found
+            assert reason in (None, found[1]), found
+            return found[2]
+
+        try:
+            return eventually(look, within_s=within_s) or ""
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log.read_text()[-3000:]}") from None
+
+    def release(self, name: str) -> None:
+        """Delete the WSGIServer, and wait until it is gone."""
+        self.kubectl("delete", "wsgi", name, "--timeout=60s")
+
+    def replica_sets(self, app: str) -> int:
+        return len(self.cluster.get("-n", self.namespace, "rs", "-l", f"app={app}")["items"])
+
+    def events(self, kind: str, name: str) -> list[tuple[str, str]]:
+        """(reason, message) of the Events on an object."""
+        items = self.cluster.get("-n", self.namespace, "events")["items"]
+        return [
+            (event["reason"], event["message"])
+            for event in items
+            if (event["involvedObject"]["kind"], event["involvedObject"]["name"]) == (kind, name)
+        ]
+
+
+EMPTY: dict[str, Any] = {"type": "", "status": "", "reason": "", "message": "", "observedGeneration": -1}
+RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
+def deployment(
+    name: str, *, replicas: int = 0, pod: Mapping[str, Any] | None = None, **container: Any
+) -> dict[str, Any]:
+    """A Deployment manifest as an owner writes it; without pods unless asked for.
+
+    GUNICORN_CMD_ARGS is there, and empty, unless the test says otherwise: then nobody has to look into an image first.
+    """
+    web = {
+        "name": "web",
+        "image": "localhost/nothing:1",
+        "env": [{"name": "GUNICORN_CMD_ARGS", "value": ""}],
+        "securityContext": RESTRICTED,
+    } | container
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"terminationGracePeriodSeconds": 5, "containers": [web]} | dict(pod or {}),
+            },
+        },
+    }
+
+
+@contextmanager
+def ground(cluster: Cluster, namespace: str, folder: Path) -> Iterator[Ground]:
+    """Give the namespace the chart's role for the operator; end the operator, and let go of every WSGIServer."""
+    here = Ground(cluster=cluster, namespace=namespace, folder=folder)
+    here.apply(*_account(cluster, namespace))
+    try:
+        yield here
+    finally:
+        here.kill()
+        names = here.kubectl("get", "wsgi", "-o", "name").split()
+        for name in names:
+            here.kubectl("patch", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+        here.kubectl("delete", "wsgi", "--all", "--timeout=60s")
+
+
+def _account(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
+    chart = cluster.helm(
+        "template", "op", str(ROOT / "charts/wsgi-operator"), "--set", f"watch.namespaces={{{namespace}}}"
+    )
+    documents = [document for document in yaml.safe_load_all(chart) if document]
+    role = next(d for d in documents if d["kind"] == "Role" and d["metadata"].get("namespace") == namespace)
+    subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}
+    meta = {"name": ACCOUNT}
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
+        {"apiVersion": role["apiVersion"], "kind": "Role", "metadata": meta, "rules": role["rules"]},
+        {
+            "apiVersion": role["apiVersion"],
+            "kind": "RoleBinding",
+            "metadata": meta,
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": ACCOUNT},
+            "subjects": [subject],
+        },
+    ]
