@@ -76,8 +76,7 @@ images: ## build the images of sidecar and operator, and load them into the clus
 # Long builds happen here, where their progress is seen, not inside a test. Where no cluster can be, the tests say so.
 .PHONY: ground
 ground:
-	@if cluster/up --check; then cluster/build; \
-	elif [ "$${REQUIRE_CLUSTER:-}" = 1 ]; then exit 1; fi
+	@cluster/up --prepare || [ "$${REQUIRE_CLUSTER:-}" != 1 ]
 
 .PHONY: venv
 venv: $(UV)

@@ -9,6 +9,13 @@ needs_linux() { [ "$(uname -s)" = Linux ] || die "a cluster of our own needs Lin
 
 needs_root() { [ "$(id -u)" -eq 0 ] || die "a cluster of our own needs root (it makes a bridge, mounts and cgroups), and this is $(id -un 2>/dev/null || id -u): use sudo, $INSTEAD."; }
 
+# CAP_NET_ADMIN is bit 12, CAP_SYS_ADMIN bit 21; root in an ordinary container has neither
+needs_rights() {
+  local held
+  held=$((16#$(awk '/^CapEff/ { print $2 }' /proc/self/status)))
+  (((held >> 12 & 1) && (held >> 21 & 1))) || die "this root may not make bridges and mounts (an unprivileged container?): use a machine of your own or a privileged container, $INSTEAD."
+}
+
 needs_disk() { # GIGABYTES, for what
   mkdir -p "$STATE"
   local free

@@ -192,6 +192,14 @@ def test_without_root_a_sentence_says_what_to_do() -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_root_without_its_rights_is_told_so(machine: Machine) -> None:
+    bounded = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
+    up = machine.run(*bounded, SCRIPTS / "up", "--check")
+    assert up.code != 0
+    assert "may not make bridges and mounts" in up.said
+    assert "or set KUBECONFIG" in up.said
+
+
 def test_a_cache_folder_too_long_for_sockets_is_refused(machine: Machine, tmp_path: Path) -> None:
     up = machine.script("up", "--check", env={"XDG_CACHE_HOME": str(tmp_path / ("long" * 20))})
     assert up.code != 0
