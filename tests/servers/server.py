@@ -24,7 +24,7 @@ from tests.servers.processes import VARIABLE, end_leftovers, end_marked, marked,
 from tests.servers.rooms import room_of
 
 HERE: Final = Path(__file__).parent
-LISTENING: Final = re.compile(r"Listening at: http://127\.0\.0\.1:(\d+) \((\d+)\)")
+LISTENING: Final = re.compile(r"Listening at: http://127\.0\.0\.1:(\d+)\S* \((\d+)\)")
 PATIENCE_S: Final = 60.0
 """How long to wait for what must come: long, because the machine may be busy; nothing waits longer than it must."""
 
