@@ -4,7 +4,6 @@ In: a pod. Out: its kill as a log line, as Events, as metrics; None while nothin
 """
 
 import json
-from collections.abc import Collection
 from typing import Any, Final
 
 from demo.kube import Kube
@@ -38,10 +37,10 @@ def restarts(kube: Kube, pod: str) -> int:
     return sum(container["restartCount"] for container in containers)
 
 
-def log_messages(kube: Kube, pod: str, events: Collection[str]) -> list[str]:
-    """Time and message of the sidecar's log lines of some events (`incident`, `kill`), newest last."""
+def log_messages(kube: Kube, pod: str, event: str) -> list[str]:
+    """Time and message of the sidecar's log lines of one event (`incident`, `kill`), newest last."""
     told = (_parsed(line) for line in kube.run("logs", pod, "-c", SIDECAR).splitlines())
-    return [f"{line['time']} {line['message']}" for line in told if line.get("event") in events]
+    return [f"{line['time']} {line['message']}" for line in told if line.get("event") == event]
 
 
 def kill_events(kube: Kube, pods: list[str]) -> list[str]:

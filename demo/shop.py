@@ -125,10 +125,7 @@ def resize(story: Story, kube: Kube, visitors: Visitors) -> None:
     mark = visitors.mark()
     story.command("kubectl apply -f demo/app/wsgiserver-resized.yaml")
     kube.apply(_read("wsgiserver-resized.yaml"))
-    story.until("a new pod is running", lambda: [pod for pod in evidence.running_pods(kube) if pod != old], within_s=60)
-    _rolled_out(kube)
-    story.until("the old pod has left", lambda: not evidence.leaving_pods(kube), within_s=60)
-    show_rates(story, visitors, seconds=2)
+    _watch_roll(story, kube, visitors, old)
     seconds = visitors.since(mark)
     served, failed = sum(s.served for s in seconds), sum(s.failed for s in seconds)
     story.say(f"requests during the roll: {served} served, {failed} failed")
@@ -144,7 +141,7 @@ def let_go(story: Story, kube: Kube, visitors: Visitors, before: str) -> None:
         "The shop is let go",
         "Deleting the WSGIServer gives up our fields; what remains is the owner's, to the letter.",
     )
-    mark = visitors.mark()
+    mark, old = visitors.mark(), _pod(kube)
     story.command("kubectl delete wsgi shop")
     kube.run("delete", "wsgi", "shop", "--timeout=60s")
     after = kube.template("shop")
@@ -152,9 +149,7 @@ def let_go(story: Story, kube: Kube, visitors: Visitors, before: str) -> None:
         changed = "; ".join(differences(json.loads(before), json.loads(after)))
         raise StepError(f"the template is not what its owner wrote: {changed or 'other order'}")
     story.say(f"pod template before and after: {len(before)} and {len(after)} bytes, equal byte for byte")
-    _rolled_out(kube)
-    story.until("the pod with the sidecar has left", lambda: not evidence.leaving_pods(kube), within_s=60)
-    show_rates(story, visitors, seconds=2)
+    _watch_roll(story, kube, visitors, old)
     story.say(f"failed requests meanwhile: {sum(second.failed for second in visitors.since(mark))}")
     story.quote(evidence.pod_line(kube, _pod(kube)))
 
@@ -175,22 +170,34 @@ def _watch_healing(story: Story, visitors: Visitors) -> None:
     )
 
 
+def _watch_roll(story: Story, kube: Kube, visitors: Visitors, old: str) -> None:
+    """Show each second until a new pod serves and the old one has left."""
+    deadline = time.monotonic() + ROLL_S
+    while old in {*evidence.running_pods(kube), *evidence.leaving_pods(kube)}:
+        if time.monotonic() > deadline:
+            raise StepError(
+                f"{old} was not replaced within {ROLL_S:g} s; see kubectl -n wsgi-demo describe deploy shop"
+            )
+        show_rates(story, visitors, seconds=1)
+    _rolled_out(kube)
+    story.say("the new pod serves, the old one has left; a request that hangs counts as failed after 3 s more:")
+    show_rates(story, visitors, seconds=4)
+
+
 def _tell_kill(story: Story, kube: Kube, pod: str) -> None:
     """The kill and its reason, in the three places where a person would look."""
     look = f"see kubectl -n {kube.namespace} logs {pod} -c {evidence.SIDECAR}"
-    log = story.until(
-        "its log tells", lambda: evidence.log_messages(kube, pod, ("incident", "kill")), within_s=10, otherwise=look
-    )
+    kills = story.until("its log tells", lambda: evidence.log_messages(kube, pod, "kill"), within_s=10, otherwise=look)
     story.command(f"kubectl logs {pod} -c {evidence.SIDECAR} | jq -r '.time + \" \" + .message'")
-    _quote_all(story, log)
+    _quote_all(story, [evidence.log_messages(kube, pod, "incident")[0], *kills])
     samples = story.until("its metrics count", lambda: evidence.kill_metrics(kube, pod), within_s=10, otherwise=look)
     story.command(f"curl {pod}:{evidence.SIDECAR_PORT}/metrics")
     story.quote("\n".join(samples))
     events = story.until(
         "Kubernetes has the Events", lambda: evidence.kill_events(kube, [pod]), within_s=40, otherwise=look
     )
-    story.command("kubectl get events")
-    _quote_all(story, events)
+    story.command(f"kubectl get events    # the first of {len(events)}: on the pod, and on the WSGIServer")
+    _quote_all(story, events[:1])
 
 
 def _never_restarted(story: Story, kube: Kube, pod: str) -> None:
@@ -221,7 +228,7 @@ def _is_ready(kube: Kube) -> bool:
 
 
 def _named(rate: float) -> str:
-    return "serving" if rate > FULL_RATE * 3 / 4 else "faltering" if rate else "frozen"
+    return "serving" if rate > FULL_RATE / 2 else "faltering" if rate else "frozen"
 
 
 def _next_rate(visitors: Visitors) -> float:
