@@ -80,7 +80,7 @@ class Told:
         }
 
 
-class Watched(Told, Server):
+class Watched(Server, Told):
     """A server under `wsgi-sidecar run`; the block begins when the sidecar has named its workers.
 
     Args:
@@ -127,7 +127,7 @@ class Beside(Told):
         self._mark = new_mark()
 
     def __enter__(self) -> Self:
-        """Start it and wait until it listens."""
+        """Start it and wait until it took its first look."""
         self._folder = tempfile.TemporaryDirectory(prefix="wsgi-sidecar-")
         self._log_path = Path(self._folder.name) / "sidecar.log"
         with self._log_path.open("wb") as log:
@@ -141,7 +141,7 @@ class Beside(Told):
                 start_new_session=True,
             )
         try:
-            eventually("the sidecar listens", self._is_up)
+            eventually("the sidecar took its first look", self._is_up)
         except BaseException as error:
             self.__exit__(type(error), error, None)
             raise
@@ -165,9 +165,13 @@ class Beside(Told):
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
         """Signal it, and give its exit code."""
         self._process.send_signal(signal_number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for it to end by itself; its exit code."""
         return self._process.wait(PATIENCE_S)
 
     def _is_up(self) -> bool:
         if self._process.poll() is not None:
             raise AssertionError(f"the sidecar ended with {self._process.returncode} while starting")
-        return bool(self.events("listening"))
+        return bool(self.events("listening")) and self.ask("/readyz").status == 200

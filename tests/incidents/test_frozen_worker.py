@@ -1,0 +1,228 @@
+"""The frozen gthread worker (gunicorn #3146), end to end: seen, told and cured where it happens; no alarm elsewhere."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from demo.load import SilentClients
+from tests.servers.rooms import FREEZING, RELEASES, prepare
+from tests.servers.server import Server, eventually
+from tests.servers.watched import Event, Watched
+from wsgi_contract.policy import Policy
+from wsgi_contract.report import Kill, Report, WorkerInfo
+
+pytestmark = pytest.mark.servers
+
+CONNECTIONS = 4
+GTHREAD = ("-k", "gthread", "-w", "1", "--threads", "3", "--worker-connections", str(CONNECTIONS), "--timeout", "3")
+WINDOW_S = Policy().frozen_window_s
+NOT_FREEZING = tuple(release for release in RELEASES if release not in FREEZING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """What was seen of one frozen worker, from before to after."""
+
+    frozen: WorkerInfo
+    master_pid: int
+    master_pid_after: int
+    failure: str
+    report: Report
+    samples: dict[tuple[str, ...], float]
+    restarts: float | None
+    incidents: list[Event]
+    kills: list[Event]
+    log: str
+
+    @property
+    def kill(self) -> Kill:
+        return self.report.kills[0]
+
+
+def freeze(server: Server) -> SilentClients:
+    """Silent connections, one more than the worker takes."""
+    return SilentClients("127.0.0.1", server.port, CONNECTIONS + 1)
+
+
+def failure_of(server: Server, timeout_s: float = 1.0) -> str:
+    """How a request fails; empty if it is served."""
+    try:
+        status = server.get("/", timeout_s).status
+    except OSError as error:
+        return type(error).__name__
+    return "" if status == 200 else str(status)
+
+
+def tell_story(release: str) -> Story:
+    with Watched(release, *GTHREAD) as server:
+        assert server.get("/").status == 200
+        (frozen,) = server.workers()
+        with freeze(server):
+            failure = failure_of(server)
+            eventually("the kill is told", lambda: server.events("kill"))
+            eventually("requests are served again", lambda: not failure_of(server))
+        eventually("the incident is over", lambda: server.events("incident-ended"))
+        eventually("the new worker is known", lambda: [w for w in server.workers() if w.process != frozen.process])
+        eventually("the restart is counted", lambda: dict(server.report().counts.restarts).get("watchdog"))
+        report = server.report()
+        assert report.server is not None
+        return Story(
+            frozen=frozen,
+            master_pid=server.master_pid,
+            master_pid_after=report.server.process.pid,
+            failure=failure,
+            report=report,
+            samples={labels: value for labels, value in server.samples("wsgi_kills_total").items() if value},
+            restarts=server.sample("wsgi_worker_restarts_total", reason="watchdog"),
+            incidents=server.events("incident"),
+            kills=server.events("kill"),
+            log=server.log,
+        )
+
+
+@pytest.fixture(scope="module")
+def stories() -> Iterator[dict[str, Future[Story]]]:
+    """All affected releases at once, two at a time: a frozen worker burns a core."""
+    prepare()
+    with ThreadPoolExecutor(2) as pool:
+        yield {release: pool.submit(tell_story, release) for release in FREEZING}
+
+
+@pytest.fixture(params=FREEZING)
+def story(request: pytest.FixtureRequest, stories: dict[str, Future[Story]]) -> Story:
+    return stories[request.param].result()
+
+
+def test_a_frozen_worker_serves_nobody_until_it_is_killed_and_replaced(story: Story) -> None:
+    assert story.failure == "TimeoutError"
+    assert story.report.workers is not None
+    (successor,) = story.report.workers
+    assert (successor.slot, successor.process != story.frozen.process) == (story.frozen.slot, True)
+
+
+def test_the_arbiter_stays(story: Story) -> None:
+    assert story.master_pid_after == story.master_pid
+    assert "WORKER TIMEOUT" not in story.log, "gunicorn itself saw nothing"
+
+
+def test_the_kill_is_told_alike_in_report_log_and_metric(story: Story) -> None:
+    (event,), kill = story.kills, story.kill
+    assert len(story.report.kills) == 1
+    assert (kill.target, kill.slot, kill.reason, kill.outcome) == (
+        "worker",
+        story.frozen.slot,
+        "frozen-worker",
+        "killed",
+    )
+    assert (kill.process, kill.survivors) == (story.frozen.process, ())
+    assert (event["id"], event["pid"], event["reason"], event["outcome"]) == (
+        kill.id, kill.process.pid, kill.reason, kill.outcome
+    )  # fmt: skip
+    assert story.samples == {("killed", "frozen-worker", "worker"): 1.0}, "labels: outcome, reason, target"
+
+
+def test_the_incident_is_told_once_with_its_numbers_and_its_end(story: Story) -> None:
+    (event,) = story.incidents
+    incident = next(found for found in story.report.incidents if found.kind == "frozen-worker")
+    assert (event["kind"], event["slot"], event["pid"]) == ("frozen-worker", 1, story.frozen.process.pid)
+    assert (incident.id, incident.process, incident.slot) == (event["id"], story.frozen.process, story.frozen.slot)
+    assert incident.evidence
+    assert incident.outcome
+    assert incident.ended_at is not None
+    assert incident.since < story.kill.at <= incident.ended_at + 1
+    assert dict(story.report.counts.incidents) == {"frozen-worker": 1}
+
+
+def test_the_kill_comes_after_the_window_and_soon(story: Story) -> None:
+    incident = next(found for found in story.report.incidents if found.kind == "frozen-worker")
+    waited_s = story.kill.at - incident.since
+    assert WINDOW_S - 1 <= waited_s <= WINDOW_S + 15, "the lower end is the rule, the upper end a busy machine"
+
+
+def test_the_restart_is_counted_as_the_watchdog_s(story: Story) -> None:
+    assert dict(story.report.counts.restarts) == {"watchdog": 1}
+    assert story.restarts == 1
+    assert story.report.counts.timeouts == 0
+
+
+def test_a_dry_run_tells_and_touches_nothing() -> None:
+    with Watched("23.0.0", *GTHREAD, options=("--dry-run",)) as server, freeze(server):
+        (frozen,) = server.workers()
+        eventually("the incident is told", lambda: server.events("incident"))
+        told = eventually("what would have been done is told", lambda: server.report().kills)
+        assert [kill.outcome for kill in told] == ["dry-run"]
+        assert server.report().policy.mode == "DryRun"
+        assert server.worker_pids() == (frozen.process.pid,)
+        assert failure_of(server) == "TimeoutError", "still frozen"
+        assert server.sample("wsgi_kills_total", target="worker", reason="frozen-worker", outcome="killed") == 0
+
+
+def test_only_the_frozen_one_of_two_workers_is_killed() -> None:
+    two = ("-k", "gthread", "-w", "2", *GTHREAD[4:])
+    with Watched("23.0.0", *two) as server, ExitStack() as stack:
+        eventually("both workers are known", lambda: len(server.workers()) == 2)
+        before = {worker.slot: worker.process for worker in server.workers()}
+        # The kernel deals connections out as it likes: one by one, until the first worker is full.
+        for count in range(1, 2 * CONNECTIONS):
+            stack.enter_context(SilentClients("127.0.0.1", server.port, 1))
+            held = eventually(f"{count} are held", lambda count=count: held_by(server, count))  # type: ignore[misc]
+            if max(held.values()) == CONNECTIONS:
+                break
+        (kill,) = eventually("one is killed", lambda: server.report().kills)
+        eventually("there are two again", lambda: kill.process not in {w.process for w in server.workers()})
+        after = {worker.slot: worker.process for worker in server.workers()}
+        assert [slot for slot in before if after.get(slot) != before[slot]] == [kill.slot]
+        assert kill.process == before[max(held, key=lambda slot: held[slot])]
+
+
+def held_by(server: Watched, count: int) -> dict[int, int] | None:
+    """Connections by slot, once all are counted."""
+    held = {worker.slot: worker.connections or 0 for worker in server.workers()}
+    return held if sum(held.values()) == count else None
+
+
+SYNC = ("-k", "sync", "-w", "1", "--timeout", "60")
+THREADS = ("-k", "gthread", "-w", "1", "--threads", "3")
+BUSY = (
+    # release, arguments, path: what burns CPU or blocks, but is no freeze; no path: silent clients on sound releases
+    *((release, GTHREAD, None) for release in NOT_FREEZING),
+    *((release, SYNC, "/cpu?s=60") for release in ("23.0.0", "27.0.1")),
+    *((release, THREADS, "/cpu?s=60") for release in FREEZING),
+    ("23.0.0", SYNC, "/slow?s=60"),
+    ("23.0.0", THREADS, "/slow?s=60"),
+    ("23.0.0", THREADS, "/stream?s=60"),
+    ("23.0.0", THREADS, "/digest?s=60"),
+)
+
+
+@pytest.fixture(scope="module")
+def watched_busy() -> Iterator[dict[int, Future[Report]]]:
+    prepare()
+    with ThreadPoolExecutor(7) as pool:
+        yield {index: pool.submit(watch_busy, *case) for index, case in enumerate(BUSY)}
+
+
+def watch_busy(release: str, arguments: tuple[str, ...], path: str | None) -> Report:
+    """What is told of a server over two windows in which it has only hard work, or silent clients."""
+    with ThreadPoolExecutor(1) as client, Watched(release, *arguments) as server, ExitStack() as stack:
+        if path is None:
+            stack.enter_context(freeze(server))
+        else:
+            client.submit(server.get, path, 60.0)  # never answered: the server goes before it is done
+        eventually("the worker holds it", lambda: server.workers()[0].connections)
+        until = server.report().taken_at + 2 * WINDOW_S
+        eventually("two windows have passed", lambda: server.report().taken_at > until)
+        return server.report()
+
+
+@pytest.mark.parametrize("index", range(len(BUSY)), ids=[f"{r}-{a[1]}-{p or 'silent'}" for r, a, p in BUSY])
+def test_hard_work_and_releases_without_the_fault_raise_no_alarm(
+    index: int, watched_busy: dict[int, Future[Report]]
+) -> None:
+    report = watched_busy[index].result()
+    assert report.kills == ()
+    assert "frozen-worker" not in dict(report.counts.incidents)
+    assert report.counts.scan_errors == 0
