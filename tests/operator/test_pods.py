@@ -1,0 +1,115 @@
+"""What only running pods can tell: real gunicorn, real sidecars, reports over the pod network."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.kube import ROOT, Cluster, eventually
+from tests.operator.ground import Ground, deployment
+
+pytestmark = pytest.mark.cluster
+
+PINNED = ["gunicorn", "--worker-class=gthread", "--workers=2", "app:app"]
+ABSENT = "localhost/wsgi-sidecar:absent"
+ROOM = 4
+"""Connections that one worker accepts; on gunicorn 23 one more freezes it."""
+
+
+@pytest.fixture(scope="module")
+def app(resource: Cluster) -> str:
+    if not resource.ours:
+        pytest.skip("reports are read from this machine, which reaches pods only in a cluster of our own")
+    return resource.load_image("operator-test-app", "1", Path(__file__).parent / "app").ref
+
+
+@pytest.fixture(autouse=True, scope="module")
+def adopted(here: Ground, resource: Cluster, app: str) -> Iterator[None]:
+    """All workloads at once, since each needs seconds to roll."""
+    here.image = resource.load_image("wsgi-sidecar", "dev", ROOT, "sidecar").ref
+    told = {"env": [{"name": "GUNICORN_CMD_ARGS", "value": "--bind=0.0.0.0:8000"}]}
+    here.apply(
+        deployment("silent-image", replicas=1, image=app, env=[]),
+        deployment("pinned", replicas=1, image=app, command=PINNED, **told),
+        deployment("no-sidecar", replicas=1, image=app, **told),
+    )
+    here.start()
+    here.adopt("silent-image", settings={"workers": 2, "threads": 2, "workerConnections": ROOM})
+    here.adopt("pinned", settings={"workers": 3})
+    here.adopt("no-sidecar", settings={"workers": 1}, sidecar={"image": ABSENT, "imagePullPolicy": "Never"})
+    yield
+    assert here.stop() == 0
+
+
+def in_force(here: Ground, name: str) -> dict[str, dict[str, Any]]:
+    return {line["name"]: line for line in here.server(name)["status"]["effective"]}
+
+
+def test_a_pinned_setting_is_told_with_the_flag(here: Ground):
+    message = here.until("pinned", "Stalled", "True", "SettingPinned", within_s=120)
+    assert "workers is pinned to 2 by --workers 2 on the container's command line" in message
+    line = in_force(here, "pinned")["workers"]
+    assert (line["pinned"], line["value"], line["wanted"]) == (True, "2", "3")
+
+
+def test_a_pod_without_a_sidecar_is_silent_with_the_kubelets_reason(here: Ground):
+    def silent() -> list[dict[str, str]]:
+        return here.server("no-sidecar")["status"]["pods"]["silent"]  # type: ignore[no-any-return]
+
+    eventually(lambda: "ErrImageNeverPull" in silent()[0]["reason"], within_s=120)
+    assert here.condition("no-sidecar", "Ready")[:2] == ("False", "RollingOut")
+    here.adopt("no-sidecar", settings={"workers": 1})
+    here.until("no-sidecar", "Ready", "True", within_s=120)
+
+
+def test_what_only_the_image_says_is_found_out_and_kept(here: Ground):
+    here.until("silent-image", "Ready", "True", within_s=180)
+    spec = here.deployment("silent-image")["spec"]["template"]["spec"]
+    assert spec["containers"][0]["env"] == [
+        {
+            "name": "GUNICORN_CMD_ARGS",
+            "value": f"--bind=0.0.0.0:8000 --workers=2 --threads=2 --worker-connections={ROOM}",
+        }
+    ]
+    assert spec["initContainers"][0]["securityContext"]["runAsUser"] == 1234
+    lines = in_force(here, "silent-image")
+    assert [(lines[name]["value"], lines[name]["source"]) for name in ("workers", "threads", "workerConnections")] == [
+        ("2", "environment"), ("2", "environment"), (str(ROOM), "environment"),
+    ]  # fmt: skip
+    assert here.server("silent-image")["status"]["pods"]["summary"] == "1/1"
+    assert here.condition("silent-image", "Degraded")[0] == "False"
+
+
+def test_a_kill_is_told_once_on_the_server_and_on_the_pod(here: Ground):
+    here.until("silent-image", "Ready", "True", within_s=180)
+    pod = here.cluster.get("-n", here.namespace, "pods", "-l", "wsgi.dev/server=silent-image")["items"][0]
+    with ExitStack() as silent:
+        for _ in range(2 * ROOM + 2):
+            silent.enter_context(socket.create_connection((pod["status"]["podIP"], 8000), timeout=10))
+        eventually(lambda: kills(here, "WSGIServer", "silent-image"), within_s=90)
+    summary = here.server("silent-image")["status"]["incidents"]
+    assert summary["total"] >= 1
+    before = eventually(lambda: settled(here, pod["metadata"]["name"]), within_s=60)
+    assert "frozen-worker" in before[0]
+    assert len(set(before)) == len(before)
+    here.kill()
+    here.start()
+    here.until("silent-image", "Ready", "True")
+    eventually(lambda: here.server("silent-image")["status"]["incidents"]["kills"] >= len(before))
+    assert kills(here, "WSGIServer", "silent-image") == before
+
+
+def kills(here: Ground, kind: str, name: str) -> list[str]:
+    return sorted(message for reason, message in here.events(kind, name) if reason == "WorkerKilled")
+
+
+def settled(here: Ground, pod: str) -> list[str]:
+    """The Events of kills, once the pod has none that the server does not have."""
+    on_server, on_pod = kills(here, "WSGIServer", "silent-image"), kills(here, "Pod", pod)
+    open_ones = here.server("silent-image")["status"]["incidents"]["open"]
+    return on_server if len(on_server) == len(on_pod) and open_ones == 0 else []
