@@ -79,6 +79,10 @@ class Rooted:
         except OSError:
             return ()
 
+    def outside(self, path: str) -> str:
+        """The path from our side, every link in it resolved inside the root: for a socket to connect to."""
+        return self._outside(path)
+
     def _outside(self, path: str) -> str:
         """The path from our side, every link in it resolved inside the root."""
         waiting = _parts(path)

@@ -99,7 +99,7 @@ def _about_settings(master: Process, sources: Sources | None) -> Iterator[Unknow
     elif sources.config_file is None:
         yield Unknown(
             what="settings given by the config file",
-            why="it is a Python module (python:...), or unreadable, or gunicorn left the folder it sought it in (--chdir)",
+            why="it is a Python module (python:...), or unreadable, or gunicorn left its first folder (--chdir)",
             remedy="give the config file by an absolute path (-c), or the settings by GUNICORN_CMD_ARGS",
         )
 

@@ -1,0 +1,364 @@
+"""Real gunicorns looked at from outside, held against psutil and against what we did to them."""
+
+import contextlib
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import pytest
+
+from tests.servers import apps
+from tests.servers.processes import VARIABLE, end_marked, new_mark
+from tests.servers.rooms import prepare, room_of
+from tests.servers.server import Server, eventually
+from wsgi_sidecar.core.family import Family, gather
+from wsgi_sidecar.core.unknowns import tell_unknowns
+from wsgi_sidecar.proc import ProcReader
+from wsgi_sidecar.server_files import ServerFiles
+from wsgi_sidecar.sockets import SocketTable
+
+pytestmark = pytest.mark.servers
+
+RELEASES = ("20.1.0", "22.0.0", "23.0.0", "25.3.0", "27.0.1")
+Seen = TypeVar("Seen")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _rooms() -> None:
+    prepare()
+
+
+class Watcher:
+    """Looks again and again, as the sidecar's loop does."""
+
+    def __init__(self, server: Server | int, sockets: SocketTable | None = None, timeout_s: float = 30.0) -> None:
+        self.reader = ProcReader(sockets=sockets)
+        self.family: Family | None = None
+        self._within = server.pid if isinstance(server, Server) else server
+        self._timeout_s = timeout_s
+
+    def maybe(self) -> Family | None:
+        """One look; None while there is no master."""
+        snapshot = self.reader.look(self._within)
+        self.family = gather(snapshot, self.family, within=self._within, timeout_s=self._timeout_s)
+        return self.family
+
+    def look(self) -> Family:
+        """One look at a server that runs."""
+        family = self.maybe()
+        assert family is not None
+        return family
+
+    def alive(self, count: int) -> Family:
+        """The first look at which so many workers have beaten."""
+
+        def look() -> Family | None:
+            family = self.look()
+            return family if [worker.state for worker in family.workers] == ["alive"] * count else None
+
+        return eventually(f"{count} workers are alive", look)
+
+
+@pytest.fixture
+def watch() -> Iterator[Callable[..., Watcher]]:
+    with contextlib.ExitStack() as stack:
+
+        def start(server: Server | int, **arguments: object) -> Watcher:
+            watcher = Watcher(server, **arguments)  # type: ignore[arg-type]
+            stack.callback(watcher.reader.close)
+            return watcher
+
+        yield start
+
+
+@contextlib.contextmanager
+def silent(port: int, count: int) -> Iterator[list[socket.socket]]:
+    """Clients that connect and say nothing."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(count)]
+
+
+def held_by_psutil(pid: int, port: int) -> int:
+    connections = psutil.Process(pid).net_connections("tcp")
+    return sum(c.laddr.port == port and c.status in ("ESTABLISHED", "CLOSE_WAIT") for c in connections)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("worker_class", ["sync", "gthread"])
+def test_workers_are_the_masters_children_and_the_queue_is_the_listeners(
+    watch: Callable[..., Watcher], release: str, worker_class: str
+) -> None:
+    threads = ("--threads", "3") if worker_class == "gthread" else ()
+    with Server(release, "-k", worker_class, "-w", "3", "--backlog", "33", *threads) as server:
+        watcher = watch(server)
+        family = watcher.alive(3)
+        assert (family.master.id.pid, family.by_title) == (server.master_pid, False)
+        assert [worker.process.id.pid for worker in family.workers] == list(server.worker_pids())
+        assert [worker.slot for worker in family.workers] == [1, 2, 3]
+        assert family.listeners is not None
+        assert [(each.address, each.backlog) for each in family.listeners] == [(f"127.0.0.1:{server.port}", 33)]
+        for worker in family.workers:
+            oracle = psutil.Process(worker.process.id.pid)
+            assert worker.process.fd_count == oracle.num_fds()
+            assert worker.process.thread_count == oracle.num_threads()
+            assert worker.heartbeat_age_s is not None
+            assert worker.heartbeat_age_s < 20
+
+
+@pytest.mark.parametrize("use_netlink", [True, False], ids=["netlink", "procfs"])
+def test_connections_of_each_worker_are_psutils_while_they_come_and_go(
+    watch: Callable[..., Watcher], use_netlink: bool
+) -> None:
+    with Server("27.0.1", "-k", "gthread", "-w", "3", "--threads", "2", "--keep-alive", "600") as server:
+        watcher = watch(server, sockets=SocketTable(use_netlink=use_netlink))
+        watcher.alive(3)
+        pids = server.worker_pids()
+
+        def agrees() -> bool:
+            before = [held_by_psutil(pid, server.port) for pid in pids]
+            seen = {worker.process.id.pid: worker.connections for worker in watcher.look().workers}
+            after = [held_by_psutil(pid, server.port) for pid in pids]
+            return before == after == [seen[pid] for pid in pids] and sum(before) == expected
+
+        for expected in (7, 25, 3, 0, 12):
+            with silent(server.port, expected):
+                eventually(f"{expected} connections are counted as psutil counts them", agrees)
+        expected = 0
+        eventually("none is left", agrees)
+
+
+def test_a_closeup_holds_the_connections_of_the_server_and_no_others(watch: Callable[..., Watcher]) -> None:
+    with Server("23.0.0", "-k", "gthread", "--threads", "3") as server, silent(server.port, 4):
+        watcher = watch(server)
+        family = watcher.alive(1)
+        pid = family.workers[0].process.id
+        eventually("all are accepted", lambda: held_by_psutil(pid.pid, server.port) == 4)
+        seen = watcher.reader.closeup(pid, family.listeners or ())
+        assert seen is not None
+        assert seen.connections is not None
+        assert len(seen.connections) == 4
+        assert seen.threads[0].tid == pid.pid
+        assert len(seen.threads) == psutil.Process(pid.pid).num_threads()
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_respawned_worker_takes_its_predecessors_slot(watch: Callable[..., Watcher], release: str) -> None:
+    with Server(release, "-w", "3") as server:
+        watcher = watch(server)
+        before = {worker.slot: worker.process.id for worker in watcher.alive(3).workers}
+        os.kill(before[2].pid, signal.SIGKILL)
+        eventually("it is gone", lambda: before[2] not in {w.process.id for w in watcher.look().workers})
+        after = {worker.slot: worker.process.id for worker in watcher.alive(3).workers}
+        assert {slot for slot in after if after[slot] != before[slot]} == {2}
+
+
+def test_the_queue_counts_who_is_not_accepted_yet(watch: Callable[..., Watcher]) -> None:
+    with Server("23.0.0", "-w", "1", "--backlog", "20") as server, silent(server.port, 6):
+        watcher = watch(server)
+        family = watcher.alive(1)
+        # A sync worker takes one and waits for it to speak; five wait in the kernel.
+        eventually("five wait", lambda: watcher.look().listeners[0].queue == 5)  # type: ignore[index]
+        assert watcher.look().workers[0].connections == 1
+        assert family.workers[0].slot == 1
+
+
+def test_a_unix_socket_is_a_listener_with_connections(watch: Callable[..., Watcher], tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    with Server("27.0.1", "-k", "gthread", "--threads", "2", "--bind", f"unix:{path}") as server:
+        watcher = watch(server)
+        watcher.alive(1)
+        with contextlib.ExitStack() as stack:
+            for _ in range(3):
+                client = stack.enter_context(socket.socket(socket.AF_UNIX))
+                client.connect(str(path))
+            family = eventually("three are held", lambda: (f := watcher.look()).workers[0].connections == 3 and f)
+        assert f"unix:{path}" in {listener.address for listener in family.listeners or ()}
+
+
+def _number(path: Path) -> int | None:
+    return int(path.read_text() or 0) if path.exists() else None
+
+
+@contextlib.contextmanager
+def bare(release: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A gunicorn that the harness cannot start, because it does not say its port, or leaves."""
+    mark = new_mark()
+    gunicorn = str(room_of(release) / "bin" / "gunicorn")
+    command = (gunicorn, "--pythonpath", str(Path(apps.__file__).parent), *arguments, "apps:app")
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {VARIABLE: mark}) as process:
+        try:
+            yield process
+        finally:
+            end_marked(mark)
+
+
+def test_where_each_worker_listens_for_itself_all_listeners_count(watch: Callable[..., Watcher]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with bare("27.0.1", "--reuse-port", "-w", "2", "--bind", f"127.0.0.1:{port}") as server:
+        watcher = watch(server.pid)
+        eventually("the master is there", watcher.maybe)
+        family = eventually("each worker listens", lambda: len((f := watcher.look()).listeners or ()) == 2 and f)
+        assert {listener.address for listener in family.listeners or ()} == {f"127.0.0.1:{port}"}
+        assert family.master.listeners == frozenset()
+        assert all(len(worker.process.listeners or ()) == 1 for worker in family.workers)
+
+
+def test_a_hanging_import_is_a_booting_worker(watch: Callable[..., Watcher]) -> None:
+    files = {"slowapp.py": "import time\ntime.sleep(600)\n"}
+    with Server("27.0.1", application="slowapp:app", files=files) as server:
+        watcher = watch(server, timeout_s=0.5)
+        first = eventually("a worker boots", lambda: (f := watcher.look()).workers and f)
+        assert first.workers[0].state == "booting"
+        later = eventually("its age grows", lambda: (f := watcher.look()).workers[0].heartbeat_age_s > 1 and f)  # type: ignore[operator]
+        assert later.workers[0].state == "booting"
+
+
+def test_a_blocked_sync_worker_becomes_overdue(watch: Callable[..., Watcher]) -> None:
+    with Server("23.0.0", "--timeout", "30") as server, socket.create_connection(("127.0.0.1", server.port)) as client:
+        watcher = watch(server, timeout_s=1.0)
+        watcher.look()
+        client.sendall(b"GET /slow?s=30 HTTP/1.0\r\n\r\n")
+        eventually("it is overdue", lambda: watcher.look().workers[0].state == "overdue")
+
+
+def test_a_leaving_worker_is_draining_not_overdue(watch: Callable[..., Watcher]) -> None:
+    arguments = ("-k", "gthread", "--threads", "2", "--graceful-timeout", "60")
+    with Server("23.0.0", *arguments) as server, socket.create_connection(("127.0.0.1", server.port)) as client:
+        watcher = watch(server)
+        old = watcher.alive(1).workers[0].process.id
+        client.sendall(b"GET /slow?s=20 HTTP/1.0\r\n\r\n")
+        eventually("the request runs", lambda: watcher.look().workers[0].connections == 1)
+        os.kill(server.master_pid, signal.SIGHUP)
+        states = eventually(
+            "the old one leaves while a new one serves",
+            lambda: (s := {w.process.id == old: w.state for w in watcher.look().workers}) == {True: "draining", False: "alive"} and s,
+        )  # fmt: skip
+        assert len(states) == 2
+
+
+def test_during_an_upgrade_the_old_master_is_watched_while_it_has_workers(
+    watch: Callable[..., Watcher], tmp_path: Path
+) -> None:
+    pid_file = tmp_path / "pid"
+    # Only a daemon takes WINCH to mean that its workers shall go.
+    with bare("23.0.0", "-D", "-w", "2", "--bind", f"unix:{tmp_path / 'app.sock'}", "-p", str(pid_file)):
+        old = eventually("it runs", lambda: _number(pid_file))
+        watcher = watch(old)
+        eventually("the master is there", watcher.maybe)
+        watcher.alive(2)
+        os.kill(old, signal.SIGUSR2)
+        new = eventually("a new master runs", lambda: _number(tmp_path / "pid.2"))
+        eventually("it has workers", lambda: len(psutil.Process(new).children()) == 2)
+        family = watcher.alive(2)
+        assert (family.master.id.pid, family.orphans) == (old, ())
+        os.kill(old, signal.SIGWINCH)
+        eventually("the new one is watched", lambda: watcher.look().master.id.pid == new)
+        assert watcher.alive(2).orphans == ()
+        assert psutil.Process(new).ppid() == old
+
+
+@pytest.mark.parametrize("how", ["fork", "spawn", "popen", "session", "daemon"])
+def test_on_a_bare_machine_orphans_are_those_seen_in_the_tree(watch: Callable[..., Watcher], how: str) -> None:
+    with Server("23.0.0", "-k", "gthread", "--threads", "2") as server:
+        watcher = watch(server)
+        watcher.alive(1)
+        server.get(f"/children?how={how}&n=2&s=60")
+        worker = watcher.look().workers[0]
+        known = {process.id for process in worker.tree}
+        os.kill(worker.process.id.pid, signal.SIGKILL)
+        family = watcher.alive(1)
+        left = {orphan.process for orphan in family.orphans or ()}
+        assert left <= known
+        if how != "daemon":
+            assert len(left) >= 2
+        assert not family.sees_all_orphans
+
+
+def as_another(uid: int, look: Callable[[], Seen]) -> Seen:
+    """What another user would see; in a child, because a process cannot take its privileges back."""
+    with tempfile.TemporaryFile() as file:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                os.setgroups([])
+                os.setresgid(uid, uid, uid)
+                os.setresuid(uid, uid, uid)
+                file.write(pickle.dumps(look()))
+                file.flush()
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        file.seek(0)
+        return pickle.loads(file.read())  # type: ignore[no-any-return]
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+
+
+@needs_root
+def test_another_user_sees_workers_by_name_and_is_told_whom_to_run_as() -> None:
+    with Server("23.0.0", "-w", "2") as server:
+
+        def look() -> tuple[list[int], bool, list[str]]:
+            with contextlib.closing(ProcReader()) as reader:
+                family = gather(reader.look(server.pid), within=server.pid)
+            assert family is not None
+            facts = ServerFiles().read(family.master)
+            unknowns = tell_unknowns(family, facts.sources, facts.release, uid=os.getuid(), gid=os.getgid())
+            return [w.process.id.pid for w in family.workers], family.by_title, [u.remedy for u in unknowns]
+
+        eventually("two workers run", lambda: len(server.worker_pids()) == 2)
+        pids, by_title, remedies = as_another(65534, look)
+        assert pids == list(server.worker_pids())
+        assert by_title
+        assert remedies == ["run the sidecar with runAsUser: 0 and runAsGroup: 0"]
+
+
+@needs_root
+def test_root_sees_through_a_server_that_dropped_its_privileges(watch: Callable[..., Watcher]) -> None:
+    # Preloaded: the interpreter's own folder may be closed to that user.
+    with Server("23.0.0", "-u", "65534", "-g", "65534", "--preload", "--worker-tmp-dir", "/dev/shm") as server:
+        family = watch(server).alive(1)
+        assert not family.by_title
+        assert (family.master.uid, family.workers[0].process.uid) == (0, 65534)
+
+        def look() -> tuple[list[int], list[float | None]]:
+            with contextlib.closing(ProcReader()) as reader:
+                family = gather(reader.look(server.pid), within=server.pid)
+            assert family is not None
+            return [w.process.id.pid for w in family.workers], [w.heartbeat_age_s for w in family.workers]
+
+        # Its own user does not: a process that changed its uid shows its files to root alone.
+        assert as_another(65534, look) == (list(server.worker_pids()), [None])
+
+
+def test_a_look_costs_little_however_many_connections_idle(watch: Callable[..., Watcher]) -> None:
+    with Server("27.0.1", "-k", "gthread", "-w", "4", "--threads", "4", "--keep-alive", "600") as server:
+        watcher = watch(server)
+        watcher.alive(4)
+        with silent(server.port, 400):
+            eventually("all are held", lambda: sum(w.connections or 0 for w in watcher.look().workers) == 400)
+            for _ in range(6):
+                watcher.look()
+            costs = []
+            for _ in range(30):
+                before = time.thread_time()
+                watcher.look()
+                costs.append(time.thread_time() - before)
+        before = time.thread_time()
+        for pid in server.worker_pids():
+            Counter(c.status for c in psutil.Process(pid).net_connections("tcp"))
+        by_psutil = time.thread_time() - before
+        assert min(costs) * 5 < by_psutil
