@@ -17,6 +17,7 @@ from wsgi_contract.servers.uwsgi import (
     has_master,
     merge_environment,
     stats_addresses,
+    stats_speak_http,
 )
 from wsgi_contract.servers.uwsgi_files import FileName, file_name, read_file
 from wsgi_contract.servers.uwsgi_options import Sources, files_named, options_given
@@ -228,6 +229,7 @@ def test_a_file_is_named_with_its_section(option: str | None, value: str, expect
 def test_stats_master_and_cheaper_are_told() -> None:
     given = options_given(said("--stats", ":1717", "-M", UWSGI_STATS="/run/s", UWSGI_CHEAPER="2"))
     assert stats_addresses(given) == ("/run/s", ":1717")
+    assert (stats_speak_http(given), stats_speak_http(options_given(said("--stats-http")))) == (False, True)
     assert has_master(given) is True
     assert cheaper_of(given).value == 2
     assert cheaper_of(options_given(said())).value == 0

@@ -60,6 +60,11 @@ def stats_addresses(given: Sequence[Given]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one.value for one in given if one.option == "stats" and one.value))
 
 
+def stats_speak_http(given: Sequence[Given]) -> bool:
+    """Whether the stats servers wait for an HTTP request before they answer."""
+    return _Last(given).switch("preload_app", "stats-http", default=False).value is True
+
+
 def has_master(given: Sequence[Given]) -> bool | None:
     """Whether there is a master process; without one a worker that is killed never returns. None where unknown."""
     value = _Last(given).switch("preload_app", "master", default=False).value

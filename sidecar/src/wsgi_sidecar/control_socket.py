@@ -1,0 +1,67 @@
+"""The door to gunicorn's control socket (>= 25.1): three read-only questions on one connection.
+
+In: where it may be, and the arbiter. Out: `ControlAnswer`. Rule: an answer from another arbiter than ours is no answer.
+It takes 0.3 to 1.9 ms, so ask it now and then, not in every look.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from wsgi_sidecar.core.addresses import StreamAddress
+from wsgi_sidecar.core.control import (
+    COMMANDS,
+    ControlAnswer,
+    ControlError,
+    frame,
+    parse_answer,
+    parse_payload,
+    payload_length,
+)
+from wsgi_sidecar.core.strangers import Members
+from wsgi_sidecar.streams import NoAnswerError, Stream
+
+WITHIN_S: Final = 1.0
+
+
+def ask_control(
+    paths: Sequence[str], arbiter: int, *, within_s: float = WITHIN_S, root: str = "/proc"
+) -> ControlAnswer:
+    """What the arbiter says about itself.
+
+    Args:
+        paths: from `socket_paths`, tried in their order.
+        arbiter: its pid, as we see it; the paths are meant inside its container.
+        within_s: for each path.
+        root: of /proc.
+
+    Raises:
+        NoAnswerError: nobody answers at any of them, or another server does.
+        ControlError: what answers is not gunicorn's control socket, or refuses.
+    """
+    failure = NoAnswerError("no control socket: gunicorn is older than 25.1, or it is switched off")
+    for path in paths:
+        try:
+            answer = _ask(path, arbiter, within_s, root)
+        except NoAnswerError as error:
+            failure = error
+            continue
+        if answer.pid in (arbiter, None):
+            return answer
+        failure = NoAnswerError(
+            f"{path} belongs to the gunicorn with pid {answer.pid}; give each its own --control-socket"
+        )
+    raise failure
+
+
+def _ask(path: str, arbiter: int, within_s: float, root: str) -> ControlAnswer:
+    with Stream(StreamAddress(path=path), within_s=within_s, process=arbiter, root=root) as stream:
+        config, workers, stats = (_question(stream, command) for command in COMMANDS)
+    return parse_answer(config, workers, stats)
+
+
+def _question(stream: Stream, command: str) -> Members:
+    stream.send(frame(command))
+    return parse_payload(stream.exactly(payload_length(stream.exactly(4))))
+
+
+__all__ = ["ControlError", "NoAnswerError", "ask_control"]
