@@ -20,7 +20,7 @@ from tests.servers import apps
 from tests.servers.processes import VARIABLE, end_marked, new_mark
 from tests.servers.rooms import prepare, room_of
 from tests.servers.server import Server, eventually
-from wsgi_sidecar.core.family import Family, gather
+from wsgi_sidecar.core.family import Family, Worker, gather
 from wsgi_sidecar.core.unknowns import tell_unknowns
 from wsgi_sidecar.proc import ProcReader
 from wsgi_sidecar.server_files import ServerFiles
@@ -267,13 +267,21 @@ def test_during_an_upgrade_the_old_master_is_watched_while_it_has_workers(
         assert psutil.Process(new).ppid() == old
 
 
+def settled(watcher: Watcher) -> Worker | None:
+    """The worker, once its tree has used no CPU for a while: a spawned child that still starts dies with its parent."""
+    before = watcher.look().workers[0]
+    time.sleep(0.3)
+    after = watcher.look().workers[0]
+    return after if [(p.id, p.cpu_s) for p in before.tree] == [(p.id, p.cpu_s) for p in after.tree] else None
+
+
 @pytest.mark.parametrize("how", ["fork", "spawn", "popen", "session", "daemon"])
 def test_on_a_bare_machine_orphans_are_those_seen_in_the_tree(watch: Callable[..., Watcher], how: str) -> None:
     with Server("23.0.0", "-k", "gthread", "--threads", "2") as server:
         watcher = watch(server)
         watcher.alive(1)
         server.get(f"/children?how={how}&n=2&s=60")
-        worker = watcher.look().workers[0]
+        worker = eventually("the children have started", lambda: settled(watcher))
         known = {process.id for process in worker.tree}
         os.kill(worker.process.id.pid, signal.SIGKILL)
         family = watcher.alive(1)
