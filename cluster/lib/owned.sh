@@ -22,6 +22,19 @@ make_cgroups() {
     fi
   done
   mkdir -p "$(anchor)/system"
+  pass_controllers_down
+}
+
+# with cgroup v2, kubelet wants in its own root every controller that the machine has
+pass_controllers_down() {
+  local controllers controller folder
+  [ -e /sys/fs/cgroup/cgroup.controllers ] || return 0
+  read -ra controllers </sys/fs/cgroup/cgroup.controllers
+  for folder in /sys/fs/cgroup "/sys/fs/cgroup/$CGROUP"; do
+    for controller in "${controllers[@]}"; do
+      echo "+$controller" 2>/dev/null >"$folder/cgroup.subtree_control" || true
+    done
+  done
 }
 
 owned_pids() {

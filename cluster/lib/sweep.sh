@@ -19,11 +19,11 @@ restore_sysctls() { # STATE'S RUN FOLDER: only what differs is written
   done <"$1/sysctls"
 }
 
+# containerd 1 writes a shim's socket into `address`, containerd 2 into `bootstrap.json`
 remove_sockets_of_shims() {
-  local file
-  for file in "$1"/containerd-state/io.containerd.runtime.v2.task/*/*/address; do
-    [ ! -e "$file" ] || rm -f "$(sed 's#^unix://##' "$file")"
-  done
+  local socket
+  { grep -oh 'unix://[^"]*' "$1"/containerd-state/io.containerd.runtime.v2.task/*/*/{address,bootstrap.json} 2>/dev/null || true; } |
+    while read -r socket; do rm -f "${socket#unix://}"; done
   rmdir /run/containerd/s /run/containerd 2>/dev/null || true
 }
 

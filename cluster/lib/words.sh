@@ -9,6 +9,14 @@ die() {
   exit 1
 }
 
+# nothing ends in silence: what no sentence foresaw is told with its line; what we called has told it already
+set -E
+trap 'unforeseen $? "$BASH_COMMAND" "${BASH_SOURCE[0]}" "$LINENO"' ERR
+unforeseen() {
+  case $2 in *"\$HERE/"* | *"\$IMPORT"* | return* | exit*) return "$1" ;; esac
+  printf 'error: %s line %s: this failed (exit code %s): %s\n' "$3" "$4" "$1" "$2" >&2
+}
+
 # seconds since an earlier $EPOCHREALTIME, with one decimal
 since() { awk -v from="$1" -v to="$EPOCHREALTIME" 'BEGIN { printf "%.1f", to - from }'; }
 

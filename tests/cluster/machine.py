@@ -84,6 +84,12 @@ class Machine:
                 found.update(int(line) for line in file.read_text().split())
         return found
 
+    def components(self) -> dict[str, int]:
+        """Pid of every component of the cluster that runs."""
+        running = self.pids()
+        noted = {file.name: int(file.read_text()) for file in (self.state / "run" / "pids").iterdir()}
+        return {name: pid for name, pid in noted.items() if pid in running}
+
     def traces(self) -> dict[str, object]:
         """All that a cluster left on this machine; empty when it left nothing."""
         mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]

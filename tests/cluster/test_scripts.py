@@ -54,13 +54,13 @@ def test_up_ends_with_a_ready_node_and_says_how_to_use_it(machine: Machine) -> N
 
 
 def test_a_second_up_is_refused_and_says_whose_cluster_it_is_and_how_to_stop_it(running: Machine) -> None:
-    before = running.pids()
+    before = running.components()
     second = running.script("up")
     assert second.code != 0
     assert "already up" in second.said
     assert f"KUBECONFIG={running.state}/run/admin.kubeconfig" in second.said
     assert "make cluster-down" in second.said
-    assert running.pids() == before
+    assert running.components() == before
 
 
 def test_a_second_up_with_another_cache_is_refused_too(running: Machine, empty_cache: str) -> None:
@@ -116,6 +116,15 @@ def test_down_leaves_nothing_behind(running: Machine) -> None:
     assert running.traces() == {}
     for name in settings:
         assert f"{name} = {running.run('sysctl', '-n', name).said.strip()}" in remembered
+
+
+@pytest.mark.parametrize("script", ["up", "down"])
+def test_a_wrong_argument_is_refused_and_changes_nothing(running: Machine, script: str) -> None:
+    before = running.components()
+    wrong = running.script(script, "--help")
+    assert wrong.code != 0
+    assert wrong.said.startswith(f"error: usage: cluster/{script}")
+    assert running.components() == before
 
 
 def test_down_where_nothing_is_up_says_so(machine: Machine) -> None:
