@@ -38,6 +38,7 @@ DEFAULTS: Final[Mapping[SettingName, Value]] = {
     "max_requests_jitter": 0,
     "backlog": 100,
 }
+_STRANGE: Final = frozenset({"http", "https", "https2", "fastrouter", "rawrouter", "sslrouter", "stats"})
 _NUMBER: Final = re.compile(r"[+-]?\d{1,9}")
 
 
@@ -63,6 +64,21 @@ def stats_addresses(given: Sequence[Given]) -> tuple[str, ...]:
 def stats_speak_http(given: Sequence[Given]) -> bool:
     """Whether the stats servers wait for an HTTP request before they answer."""
     return _Last(given).switch("preload_app", "stats-http", default=False).value is True
+
+
+def strange_listeners(given: Sequence[Given]) -> tuple[str, ...]:
+    """Listening sockets of a uWSGI that are not its workers': those of its routers and stats servers.
+
+    As the kernel lists them: `0.0.0.0:8080` for `http = :8080`, `unix:/run/stats.sock`.
+    """
+    bound = (one.value.partition(",")[0] for one in given if one.option in _STRANGE and one.value)
+    return tuple(dict.fromkeys(_as_listed(address) for address in bound))
+
+
+def _as_listed(address: str) -> str:
+    if address.startswith(":"):
+        return f"0.0.0.0{address}"
+    return address if ":" in address and "/" not in address else f"unix:{address}"
 
 
 def has_master(given: Sequence[Given]) -> bool | None:
