@@ -67,6 +67,12 @@ ROOMS: Final[dict[str, Room]] = {
         _gunicorn("25.3.0"),
         _gunicorn("26.2.0"),
         _gunicorn("27.0.1"),
+        _gunicorn("23.0.0", "flask>=3.1,<4", suffix="+flask"),  # the shop of the demos
+        # eventlet patched into the arbiter blocks it on these (gunicorn #3299); 0.30.2 knows no Python above 3.9
+        _gunicorn("20.1.0", "setuptools<81", "eventlet==0.30.2", suffix="-eventlet", python="3.9"),
+        _gunicorn("21.2.0", "eventlet==0.33.3", suffix="-eventlet"),
+        _gunicorn("22.0.0", "eventlet==0.33.3", suffix="-eventlet"),
+        _gunicorn("23.0.0", "eventlet==0.36.1", suffix="-eventlet"),
         Room(name="uwsgi-2.0.31", requirements=("uWSGI==2.0.31",)),  # compiled on installation: needs gcc
     )
 }

@@ -24,6 +24,8 @@ class Policy:
         frozen_window_s: seconds over which a worker must look frozen before it is killed. 5 s told the frozen worker
             from 19 busy, blocked, slow and saturated ones without a false positive.
         frozen_cpu: cores that the main thread of a frozen worker uses at least (a frozen one uses .8 to 1).
+        stuck_window_s: seconds without one context switch after which a sleeping arbiter is stuck; a healthy one makes
+            one a second.
         kills_per_minute: budget of kills; beyond it the sidecar waits and says so.
         cooldown_s: seconds between two kills for the same slot.
     """
@@ -33,6 +35,7 @@ class Policy:
     frozen_cpu: float = 0.3
     kills_per_minute: int = 6
     cooldown_s: float = 10.0
+    stuck_window_s: float = 5.0
 
 
 BOUNDS: dict[str, tuple[float, float]] = {
@@ -40,6 +43,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "frozen_cpu": (0.05, 1.0),
     "kills_per_minute": (0, 600),
     "cooldown_s": (0.0, 3600.0),
+    "stuck_window_s": (3.0, 600.0),
 }
 
 

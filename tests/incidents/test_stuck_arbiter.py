@@ -1,0 +1,149 @@
+"""Incident A end to end: an arbiter that blocks in its own loop, on releases that have it, and its twin on others.
+
+The stories mostly wait, so they are told at the same time, each on a server of its own.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import psutil
+import pytest
+
+from tests.servers.rooms import prepare
+from tests.servers.server import Server, eventually
+from tests.servers.watched import Beside, Event, Watched
+
+pytestmark = pytest.mark.servers
+
+READER = """
+import fcntl, os, subprocess, sys, threading, time
+
+# A log reader that stops reading once the file `deaf` appears: the pipe fills up, and whoever writes to it blocks.
+there, here = os.pipe()
+fcntl.fcntl(here, fcntl.F_SETPIPE_SZ, 4096)
+child = subprocess.Popen(sys.argv[1:], stderr=here)
+os.close(here)
+
+def read():
+    while not os.path.exists("deaf"):
+        sys.stderr.buffer.write(os.read(there, 4096))
+        sys.stderr.buffer.flush()
+
+threading.Thread(target=read, daemon=True).start()
+sys.exit(child.wait() & 0xFF)
+"""
+
+
+TWINS = ("20.1.0", "23.0.0", "27.0.1")
+PATCHED = ("20.1.0", "21.2.0", "22.0.0", "23.0.0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """What the sidecar said of one stuck arbiter."""
+
+    incident: Event
+    kill: Event
+    kills: float | None
+    incidents: float | None
+    exit_code: int | None
+    alive: bool
+
+
+@pytest.fixture(scope="module")
+def stories() -> Iterator[Mapping[str, Future[Story]]]:
+    """All stories, begun at the same time."""
+    prepare([f"gunicorn-{release}-eventlet" for release in PATCHED])
+    with ThreadPoolExecutor(8) as pool:
+        twins = {f"twin {release}": pool.submit(tell_twin, release) for release in TWINS}
+        patched = {f"eventlet {release}": pool.submit(tell_patched, release) for release in PATCHED}
+        yield twins | patched | {"dry run": pool.submit(tell_twin, "27.0.1", "--dry-run")}
+
+
+@pytest.mark.parametrize("name", [*(f"twin {release}" for release in TWINS), *(f"eventlet {r}" for r in PATCHED)])
+def test_a_stuck_arbiter_is_told_and_its_server_ended(stories: Mapping[str, Future[Story]], name: str) -> None:
+    story = stories[name].result()
+    assert (story.kill["target"], story.kill["reason"], story.kill["outcome"]) == ("server", "stuck-arbiter", "killed")
+    assert story.incident["kind"] == "stuck-arbiter"
+    assert "respawns nobody" in story.incident["message"]
+    assert not story.alive
+
+
+@pytest.mark.parametrize("release", TWINS)
+def test_a_stuck_arbiter_is_counted_once(stories: Mapping[str, Future[Story]], release: str) -> None:
+    story = stories[f"twin {release}"].result()
+    assert (story.kills, story.incidents) == (1, 1)
+
+
+@pytest.mark.parametrize("release", PATCHED)
+def test_run_ends_with_the_code_of_the_server_that_was_ended(
+    stories: Mapping[str, Future[Story]], release: str
+) -> None:
+    assert stories[f"eventlet {release}"].result().exit_code == 128 + signal.SIGKILL
+
+
+def test_a_dry_run_tells_the_stuck_arbiter_and_lets_it_be(stories: Mapping[str, Future[Story]]) -> None:
+    story = stories["dry run"].result()
+    assert story.kill["outcome"] == "dry-run"
+    assert story.alive
+
+
+def tell_twin(release: str, *options: str) -> Story:
+    inside = (sys.executable, "reader.py")
+    with (
+        Server(release, "-w", "1", inside=inside, files={"reader.py": READER}) as server,
+        Beside("--pid", str(server.master_pid), *options) as beside,
+    ):
+        eventually("the sidecar sees the worker", lambda: len(beside.workers()) == 1)
+        (server.folder / "deaf").touch()
+        _kill_workers_until_nobody_comes(server)
+        (kill,) = eventually("the arbiter's kill is decided", lambda: beside.events("kill"))
+        return Story(
+            incident=beside.events("incident")[0],
+            kill=kill,
+            kills=beside.sample("wsgi_kills_total", target="server", reason="stuck-arbiter", outcome="killed"),
+            incidents=beside.sample("wsgi_incidents_total", kind="stuck-arbiter"),
+            exit_code=None,
+            alive=psutil.pid_exists(server.master_pid)
+            and psutil.Process(server.master_pid).status() != psutil.STATUS_ZOMBIE,
+        )
+
+
+def tell_patched(release: str) -> Story:
+    config = {"gunicorn.conf.py": "import eventlet\neventlet.monkey_patch()\n"}
+    arguments = ("-k", "eventlet", "-w", "1", "--max-requests", "10")
+    with Watched(release, *arguments, files=config, suffix="-eventlet") as watched:
+        for _ in range(25):
+            with contextlib.suppress(OSError):
+                watched.get(timeout_s=1)
+            if not watched.worker_pids():
+                break
+        exit_code = watched.wait()
+        return Story(
+            incident=watched.events("incident")[0],
+            kill=watched.events("kill")[0],
+            kills=None,
+            incidents=None,
+            exit_code=exit_code,
+            alive=psutil.pid_exists(watched.master_pid),
+        )
+
+
+def _kill_workers_until_nobody_comes(server: Server) -> None:
+    """Every dead worker makes the arbiter write; bounded: 200 lines fill a pipe of 4 KiB for certain."""
+    for _ in range(200):
+        workers = server.worker_pids()
+        if not workers:
+            return
+        os.kill(workers[0], signal.SIGKILL)
+        with contextlib.suppress(AssertionError):
+            eventually("another worker comes", lambda gone=workers[0]: _others(server, gone), within_s=4)
+
+
+def _others(server: Server, gone: int) -> list[int]:
+    return [pid for pid in server.worker_pids() if pid != gone]

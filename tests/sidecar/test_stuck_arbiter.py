@@ -1,0 +1,125 @@
+"""Stories of looks at a master, one second apart."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from wsgi_contract.policy import Policy
+from wsgi_sidecar.core.family import Worker
+from wsgi_sidecar.core.rules.rule import Sight, Terms, Verdict
+from wsgi_sidecar.core.rules.stuck_arbiter import BOOT_S, PATIENCE_S, RULE
+from wsgi_sidecar.testing import AT, MONOTONIC, closeup, family, pid, process, thread, worker
+
+TERMS = Terms(release="23.0.0", worker_class="sync", connection_limit=1, timeout_s=30)
+MASTER = pid(100, 5000)
+NOBODY: tuple[Worker, ...] = ()
+
+Look = tuple[float, int]
+
+
+def sight(look: Look, workers: tuple[Worker, ...], *, state: str = "S", wchan: str = "do_epoll_wait") -> Sight:
+    second, switches = look
+    main = thread(100, switches=switches, wchan=wchan)
+    close = closeup(main, process=MASTER, monotonic=MONOTONIC + second)
+    now = replace(
+        family(at=AT + second, monotonic=MONOTONIC + second, master=process(100, state=state)), workers=workers
+    )
+    return Sight(family=now, before=None, terms=TERMS, policy=Policy(), closeups={MASTER: close})
+
+
+def story(looks: Iterable[Look], workers: tuple[Worker, ...] = NOBODY, **fields: Any) -> Verdict:
+    verdict = RULE.judge(sight((-1.0, 1), (worker(1), worker(2))), RULE.blank)
+    verdict = RULE.judge(sight((0.0, 2), (worker(1), worker(2))), verdict.memory)
+    for look in looks:
+        verdict = RULE.judge(sight(look, workers, **fields), verdict.memory)
+    return verdict
+
+
+def asleep(until: float) -> list[Look]:
+    return [(float(second), 2) for second in range(1, int(until) + 1)]
+
+
+def test_an_arbiter_that_sleeps_through_the_window_with_no_worker_left_is_stuck_and_ended() -> None:
+    (fault,) = story(asleep(5)).faults
+    assert (fault.kind, fault.process, fault.slot, fault.target, fault.spare) == (
+        "stuck-arbiter", MASTER, None, "server", None,
+    )  # fmt: skip
+    assert fault.since == AT
+    assert "do_epoll_wait" in fault.summary
+    assert "5.0 s" in fault.summary
+    assert {e.name: e.value for e in fault.evidence}["workers missing"] == 2
+
+
+def test_nothing_is_said_before_the_window_is_over() -> None:
+    verdict = story(asleep(4))
+    assert verdict.faults == ()
+    assert verdict.again_at == pytest.approx(MONOTONIC + 5)
+
+
+def test_a_single_context_switch_begins_the_window_anew() -> None:
+    assert story([*asleep(4), (5.0, 3), (6.0, 3), (9.0, 3)]).faults == ()
+
+
+def test_an_idle_arbiter_that_wakes_up_every_second_is_healthy() -> None:
+    assert story([(float(second), 2 + second) for second in range(1, 60)]).faults == ()
+
+
+@pytest.mark.parametrize(
+    ("state", "wchan"),
+    [("T", "do_signal_stop"), ("t", "ptrace_stop"), ("R", ""), ("D", "__refrigerator"), ("S", "do_freezer_trap")],
+)
+def test_one_that_is_stopped_starved_or_in_a_frozen_cgroup_is_not_stuck(state: str, wchan: str) -> None:
+    assert story(asleep(60), state=state, wchan=wchan).faults == ()
+
+
+def test_one_whose_workers_all_live_is_told_but_never_ended() -> None:
+    (fault,) = story(asleep(600), (worker(1), worker(2))).faults
+    assert "none was lost yet" in (fault.spare or "")
+
+
+def test_one_that_lost_a_worker_is_ended_only_when_nobody_serves_or_patience_is_over() -> None:
+    (early,) = story(asleep(PATIENCE_S - 1), (worker(1),)).faults
+    assert "1 workers still serve" in (early.spare or "")
+    (late,) = story(asleep(PATIENCE_S), (worker(1),)).faults
+    assert late.spare is None
+
+
+def test_one_that_lets_a_worker_outlive_its_timeout_did_harm_too() -> None:
+    (fault,) = story(asleep(PATIENCE_S), (worker(1), worker(2, state="overdue"))).faults
+    assert fault.spare is None
+
+
+def test_one_never_seen_awake_may_still_import_its_app() -> None:
+    memory: Any = RULE.blank
+    faults = []
+    for second in range(0, int(BOOT_S) + 1, 10):
+        verdict = RULE.judge(sight((float(second), 7), NOBODY), memory)
+        memory = verdict.memory
+        faults.append(len(verdict.faults))
+    assert faults == [0] * (len(faults) - 1) + [1]
+
+
+def test_a_new_master_begins_anew() -> None:
+    verdict = story(asleep(4))
+    other = replace(sight((5.0, 2), NOBODY))
+    stranger = pid(100, 9999)
+    moved = replace(
+        other,
+        family=replace(other.family, master=process(100, started=9999)),
+        closeups={stranger: replace(other.closeups[MASTER], process=stranger)},
+    )
+    assert RULE.judge(moved, verdict.memory).faults == ()
+
+
+def test_a_master_whose_switches_cannot_be_read_is_never_called_stuck() -> None:
+    blind = [(float(second), None) for second in range(1, 60)]
+    assert story(blind).faults == ()  # type: ignore[arg-type]
+
+
+def test_a_wake_up_at_the_second_look_calls_the_kill_off() -> None:
+    then = closeup(thread(100, switches=2), process=MASTER)
+    assert RULE.doubt(then, then, TERMS, Policy()) is None
+    woke = closeup(thread(100, switches=3), process=MASTER)
+    assert "woke up" in (RULE.doubt(then, woke, TERMS, Policy()) or "")
