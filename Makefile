@@ -33,7 +33,7 @@ demo: venv ## the whole story on a real cluster: freeze, heal, resize, restore (
 
 .PHONY: demo-local
 demo-local: venv ## the healing half in under two minutes, with Python alone
-	@$(PYTHON) demo/local.py
+	@$(PYTHON) -m demo.local
 
 .PHONY: test
 test: lint ground ## everything that this machine can run: check, real servers, real pods; says what it skips

@@ -77,7 +77,8 @@ class Story:
 
     def rate(self, name: str, per_second: float, full: float) -> None:
         """One figure with a bar, `full` being the whole bar: the eye sees the drop before the number is read."""
-        self._print(f"   {self.elapsed_s:6.1f} s  {name:<10} {per_second:7.0f} requests/s  {bar(per_second, full)}")
+        line = f"   {self.elapsed_s:6.1f} s  {name:<10} {per_second:7.0f} requests/s  {bar(per_second, full)}"
+        self._print(line.rstrip())
 
     def until(
         self,
