@@ -292,6 +292,53 @@ def test_on_a_bare_machine_orphans_are_those_seen_in_the_tree(watch: Callable[..
         assert not family.sees_all_orphans
 
 
+def _left_of(server: Server) -> set[int]:
+    """By the mark in their environment: all that came from the server and is neither master nor worker."""
+    return set(server.all_pids()) - {server.master_pid, *server.worker_pids()}
+
+
+@pytest.fixture
+def container() -> Iterator[tuple[str, ...]]:
+    """A command that starts the server in a cgroup of its own, as a container's is."""
+    unified = Path("/sys/fs/cgroup/cgroup.procs").exists()
+    folder = Path("/sys/fs/cgroup", "" if unified else "pids", f"wsgi-test-{os.getpid()}")
+    try:
+        folder.mkdir()
+    except OSError as error:
+        pytest.skip(f"needs a writable cgroup hierarchy: {error}")
+    yield ("sh", "-c", f'echo $$ > {folder}/cgroup.procs && exec "$@"', "sh")
+    eventually("the cgroup is empty", lambda: not (folder / "cgroup.procs").read_text())
+    folder.rmdir()
+
+
+@pytest.mark.parametrize("how", ["fork", "forkserver", "spawn", "popen", "session", "daemon"])
+def test_in_a_container_all_orphans_are_told_by_who_comes_afterwards(
+    watch: Callable[..., Watcher], container: tuple[str, ...], how: str
+) -> None:
+    with Server("23.0.0", "-k", "gthread", "--threads", "2", inside=container) as server:
+        early = watch(server)
+        early.alive(1)
+        server.get(f"/children?how={how}&n=2&s=60")
+        worker = eventually("the children have started", lambda: settled(early))
+        assert [process.name for process in worker.tree] or how == "daemon"
+        os.kill(worker.process.id.pid, signal.SIGKILL)
+        late = watch(server)
+
+        def left() -> set[int]:
+            family = late.alive(1)
+            return {orphan.process.pid for orphan in family.orphans or ()}
+
+        # Nothing else is told: not the shell around, not the tests. The helpers of multiprocessing (a forkserver, a
+        # resource tracker) stay as long as a child holds their pipes.
+        eventually("the two children are told", lambda: len(left()) >= 2)
+        eventually("all that is left of the server is told, and nothing else", lambda: left() == _left_of(server))
+        assert late.family is not None
+        assert late.family.sees_all_orphans
+        for orphan in left():
+            os.kill(orphan, signal.SIGKILL)
+        eventually("none is left", lambda: not left())
+
+
 def as_another(uid: int, look: Callable[[], Seen]) -> Seen:
     """What another user would see; in a child, because a process cannot take its privileges back."""
     with tempfile.TemporaryFile() as file:
