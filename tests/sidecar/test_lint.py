@@ -56,12 +56,12 @@ TABLE = {
     "gthread-freezes-when-full": (
         [facts(release=release, its=GTHREAD) for release in ("21.2.0", "22.0.0", "23.0.0")]
         + [facts(release="23.0.0", its=GTHREAD | {"worker_class": "gunicorn.workers.gthread.ThreadWorker"})],
-        [facts(release=release, its=GTHREAD) for release in ("20.1.0", "24.0.0", "27.0.1", None, "dev")]
+        [facts(release=release, its=GTHREAD) for release in ("20.1.0", "24", "27.0.1", None, "dev")]
         + [facts(release="23.0.0"), facts(release="23.0.0", its={"worker_class": None})],
     ),
     "eventlet-stalls-arbiter": (
         [facts(release=release, its={"worker_class": "eventlet"}) for release in ("20.1.0", "21.2.0", "23.0.0")],
-        [facts(release=release, its={"worker_class": "eventlet"}) for release in ("24.0.0", "25.3.0", None)]
+        [facts(release=release, its={"worker_class": "eventlet"}) for release in ("24", "24.0.0", "25.3.0", None)]
         + [facts(release="23.0.0"), facts(release="23.0.0", its={"worker_class": None})],
     ),
     "eventlet-removed": (
