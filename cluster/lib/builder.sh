@@ -16,4 +16,9 @@ has_image() { [ -n "$(buildah images -q "$1" 2>/dev/null)" ]; }
 # buildah keeps its storage folder mounted on itself; between builds nothing of ours stays mounted
 rest_buildah() { ! mountpoint -q "$BUILDAH/graph/overlay" || umount "$BUILDAH/graph/overlay" || true; }
 
+# every changed source leaves layers behind; three hundred of them are about 8 GB
+forget_old_layers() {
+  [ "$(buildah images -aq | wc -l)" -lt 300 ] || progress "removing old layers" "$LOGS/prune.log" buildah rmi --prune --force
+}
+
 engine_answers() { command -v docker >/dev/null && docker info >/dev/null 2>&1; }
