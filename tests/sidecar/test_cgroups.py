@@ -184,6 +184,37 @@ def test_a_refused_look_is_unknown_and_says_which_user_to_run_as():
     assert run.stdout.strip() == "None|run the sidecar with runAsUser: 0 and runAsGroup: 0"
 
 
+LOOK = """
+import sys
+from wsgi_contract.report import ProcessId
+from wsgi_sidecar.cgroups import Cgroups
+looked = Cgroups().read(ProcessId(pid=int(sys.argv[1]), started=int(sys.argv[2])))
+print(looked.limits.pids, looked.pressure.pids)
+"""
+OWN_MOUNT = "umount -l /sys/fs/cgroup/pids && mount -t cgroup -o pids none /sys/fs/cgroup/pids"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make namespaces")
+@pytest.mark.parametrize(
+    "sidecar", [(), ("unshare", "--cgroup")], ids=["the host's namespace", "a namespace of its own"]
+)
+def test_a_server_in_a_cgroup_namespace_of_its_own_is_read_from_another_one(boxed, sidecar):
+    outer = (
+        f"import os; os.execvp('unshare', ['unshare', '--cgroup', '--mount', 'sh', '-c',"
+        f" {OWN_MOUNT + ' && exec sleep 60'!r}])"
+    )
+    server = boxed(outer, {"pids": {"pids.max": "77"}})
+    await_that(lambda: b"sleep" in Path(f"/proc/{server.pid}/cmdline").read_bytes().split(b"\0")[0])
+    mounts = [line for line in Path(f"/proc/{server.pid}/mountinfo").read_text().splitlines() if "rw,pids" in line]
+    assert mounts[0].split()[3].endswith(f"wsgi-sidecar-test-{os.getpid()}")  # the container's view, as in a pod
+    identity = started(server.pid)
+    run = subprocess.run(
+        [*sidecar, sys.executable, "-c", LOOK, str(identity.pid), str(identity.started)],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert run.stdout.split() == ["77", "1"]
+
+
 # From here on: trees as the kernel shows them for a container on a cgroup v2 machine (the formats are Linux 6.1's).
 V2_MOUNT = "1525 1520 0:27 {root} /sys/fs/cgroup ro,nosuid,nodev,noexec,relatime - cgroup2 cgroup rw,nsdelegate\n"
 OVERLAY = "1500 1400 0:300 / / rw,relatime - overlay overlay rw,lowerdir=/a:/b,upperdir=/c,workdir=/d\n"
