@@ -154,6 +154,35 @@ def test_what_somebody_takes_out_is_put_back(here: Ground):
     eventually(lambda: here.template("meddled") == good, within_s=20)
 
 
+def test_two_controllers_that_undo_each_other_do_not_roll_for_ever(here: Ground):
+    here.apply(deployment("contested"))
+    here.adopt("contested", settings=THREE)
+    here.until("contested", "Ready", "True")
+    unset = ("set", "env", "deployment/contested", "GUNICORN_CMD_ARGS=", "--field-manager=argocd")
+    here.kubectl(*unset)
+    eventually(lambda: args_of(here, "contested") == "--workers=3", within_s=20)
+    here.kubectl(*unset)
+    message = here.until("contested", "Stalled", "True", "Contested", within_s=20)
+    assert "argocd keeps changing" in message
+    assert args_of(here, "contested") == ""
+    here.until("contested", "Ready", "True", within_s=40)
+
+
+def test_a_template_comes_back_even_if_somebody_wiped_who_owns_what(here: Ground):
+    here.apply(deployment("wiped", env=variables(GUNICORN_CMD_ARGS="-w 2")))
+    before = here.template("wiped")
+    here.adopt("wiped", settings=THREE)
+    here.until("wiped", "Ready", "True")
+    wipe = ("patch", "deployment", "wiped", "--type=merge", "-p", '{"metadata":{"managedFields":[{}]}}')
+    here.kubectl("patch", "wsgi", "wiped", "--type=merge", "-p", '{"spec":{"settings":{"workers":4}}}')
+    here.kubectl(*wipe)
+    here.until("wiped", "Ready", "True")
+    here.kubectl(*wipe)
+    here.release("wiped")
+    assert here.template("wiped") == before
+    assert not [key for key in here.deployment("wiped")["metadata"]["annotations"] if key.startswith("wsgi.dev/")]
+
+
 def test_an_hpa_keeps_its_replicas(here: Ground):
     here.apply(deployment("scaled"))
     here.adopt("scaled", settings=THREE)

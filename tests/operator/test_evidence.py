@@ -4,10 +4,11 @@ import pytest
 
 from wsgi_contract.report import Unknown
 from wsgi_contract.settings import Wanted
-from wsgi_operator.core.evidence import gather, moment
+from wsgi_operator.core.evidence import gather
 from wsgi_operator.core.pods import pods_of
 from wsgi_operator.core.seen import Seen, look_at
 from wsgi_operator.core.sidecar import Identity
+from wsgi_operator.core.times import moment
 from wsgi_operator.testing import NOW, gunicorn, heard, incident, report, setting, silence
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from wsgi_contract import names
 from wsgi_operator.core.patch import Plan, plan
-from wsgi_operator.core.restore import handed_back, taken_out
+from wsgi_operator.core.restore import cut_out, handed_back, taken_out
+from wsgi_operator.core.seen import Seen
 from wsgi_operator.testing import applied, container, deployment, env, server
 
 CMD = "GUNICORN_CMD_ARGS"
@@ -25,8 +26,8 @@ KUBECTL = {
 }
 
 
-def adopted(live: dict[str, Any]) -> dict[str, Any]:
-    made = plan(server(), live)
+def adopted(live: dict[str, Any], *, container: str | None = None, seen: Seen | None = None) -> dict[str, Any]:
+    made = plan(server(container=container), live, seen=seen)
     assert isinstance(made, Plan)
     return applied(live, made.config)
 
@@ -49,6 +50,13 @@ def test_what_we_overrode_comes_back_in_the_same_write():
         "shareProcessNamespace": False,
     }
     assert names.ANNOTATION_ORIGINAL in config["metadata"]["annotations"]
+
+
+def test_a_value_that_is_back_already_is_not_lost_when_the_step_is_done_again():
+    live = adopted(deployment(container(env=env(GUNICORN_CMD_ARGS="-w 2")), pod={"shareProcessNamespace": False}))
+    once = taken_out(live)
+    assert once is not None
+    assert taken_out(applied(live, once)) == once
 
 
 def test_an_empty_variable_comes_back_empty():
@@ -94,3 +102,32 @@ def test_between_the_steps_only_the_second_is_left():
 def test_a_deployment_that_was_never_ours_needs_nothing():
     assert taken_out(deployment()) is None
     assert handed_back(deployment(managedFields=[KUBECTL])) is None
+
+
+def test_what_nobody_owns_any_more_is_cut_out():
+    proxy = container("proxy", env=env(GUNICORN_CMD_ARGS="-w 9"))
+    prepare, tmp = container("prepare"), {"name": "tmp", "emptyDir": {}}
+    for variables in (env(A="1", GUNICORN_CMD_ARGS="-w 2", B="2"), env(GUNICORN_CMD_ARGS="")):
+        web = container(env=variables)
+        owner = deployment(
+            web, proxy, pod={"initContainers": [prepare], "volumes": [tmp], "shareProcessNamespace": False}
+        )
+        patch = cut_out(adopted(owner, container="web"))
+        assert patch is not None
+        assert patch["metadata"]["annotations"] == {"wsgi.dev/applied": None}
+        assert patch["spec"]["template"]["spec"] == {
+            "initContainers": [prepare],
+            "volumes": [tmp],
+            "containers": [web, proxy],
+            "shareProcessNamespace": False,
+        }
+
+
+def test_a_list_that_was_ours_alone_is_cut_out_whole():
+    live = adopted(deployment(container()))
+    live = adopted(live, seen=Seen(cmd_args=""))
+    patch = cut_out(live)
+    assert patch is not None
+    spec = patch["spec"]["template"]["spec"]
+    assert (spec["initContainers"], spec["volumes"], spec["shareProcessNamespace"]) == (None, None, None)
+    assert spec["containers"] == [container()]

@@ -96,7 +96,11 @@ class Cluster:
             "metadata": {"name": name, "namespace": namespace},
             "status": dict(status),
         }
-        await self._call("PATCH", path, {"fieldManager": names.FIELD_MANAGER, "force": "true"}, body, _APPLY)
+        try:
+            await self._call("PATCH", path, {"fieldManager": names.FIELD_MANAGER, "force": "true"}, body, _APPLY)
+        except Refused as error:
+            if error.status != 404:
+                raise
 
     async def post_event(self, event: Mapping[str, Any]) -> None:
         """Create an Event; one of that name that exists already tells the same thing."""
@@ -143,11 +147,11 @@ def _answer(method: str, path: str, status: int, text: bytes, headers: Mapping[s
     try:
         answer = json.loads(text)
     except ValueError:
-        answer = {}
+        answer = None
     if status < 300 and isinstance(answer, dict):
         return answer
     said = answer.get("message") if isinstance(answer, dict) else None
-    message = f"{method} {path}: {said or f'status {status}'}"
+    message = f"{method} {path}: {said or f'an answer that is no object, status {status}'}"
     if status == 409:
         raise Conflict(message, delay=0.2)
     if status in _REFUSALS:

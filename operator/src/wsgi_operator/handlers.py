@@ -19,15 +19,16 @@ from wsgi_contract import names
 from wsgi_operator.bells import Bells
 from wsgi_operator.cluster import Cluster, Refused
 from wsgi_operator.config import Config
-from wsgi_operator.core.evidence import Evidence, gather, moment
+from wsgi_operator.core.evidence import Evidence, gather
 from wsgi_operator.core.notices import Notice, change_notices, event_of, kill_notices, restored_notice
 from wsgi_operator.core.patch import Plan, plan
 from wsgi_operator.core.pods import pods_of
 from wsgi_operator.core.record import record_of
-from wsgi_operator.core.restore import handed_back, taken_out
+from wsgi_operator.core.restore import cut_out, handed_back, taken_out
 from wsgi_operator.core.seen import Seen, look_at
 from wsgi_operator.core.server import Obstacle, Server, owner_of
 from wsgi_operator.core.status import Facts, status_of
+from wsgi_operator.core.times import moment
 from wsgi_operator.core.workload import rollout
 from wsgi_operator.crd import parse_server
 from wsgi_operator.health import Pulse
@@ -296,16 +297,15 @@ async def _restore_step(desk: Desk, deployment: Body, uid: str) -> bool:
     if record is not None and record.server != uid:
         return False
     metadata = deployment["metadata"]
+    where = (metadata["namespace"], metadata["name"])
     try:
         if (config := taken_out(deployment)) is not None:
-            await desk.cluster.apply(config, metadata["resourceVersion"])
-            return True
-        if (patch := handed_back(deployment)) is not None:
-            await desk.cluster.merge_deployment(metadata["namespace"], metadata["name"], patch)
-            return True
+            deployment = await desk.cluster.apply(config, metadata["resourceVersion"])
+        if (patch := cut_out(deployment) or handed_back(deployment)) is not None:
+            await desk.cluster.merge_deployment(*where, patch)
+        return config is not None or patch is not None
     except Refused as error:
         raise kopf.TemporaryError(f"the API server refuses the restore: {error}", delay=15) from None
-    return False
 
 
 def _moment(now: float) -> str:

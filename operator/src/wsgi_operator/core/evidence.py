@@ -6,7 +6,6 @@ is made up for it; where pods differ, it is said that they differ, and never ave
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Literal
 
 from wsgi_contract.report import Incident, Kill, Report, Unknown
@@ -160,11 +159,3 @@ def _one(name: SettingName, told: Sequence[Setting], wanted: int | None) -> InFo
         pinned=any(setting.pinned for setting in told),
         wanted=wanted,
     )
-
-
-def moment(at: float | None) -> str | None:
-    """Unix seconds as RFC 3339; None for none, and for numbers that are no time."""
-    try:
-        return None if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (ValueError, OverflowError, OSError):
-        return None

@@ -12,9 +12,10 @@ from typing import Any, Final, Literal
 
 from wsgi_contract import names
 from wsgi_contract.report import Kill, KillOutcome
-from wsgi_operator.core.evidence import Evidence, Pod, moment
+from wsgi_operator.core.evidence import Evidence, Pod
 from wsgi_operator.core.record import Change
 from wsgi_operator.core.server import Server
+from wsgi_operator.core.times import moment
 
 HORIZON_S: Final = 1800.0
 """Older things are not told. An API server forgets Events after an hour by default; half of that leaves no moment in

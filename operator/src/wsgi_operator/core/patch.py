@@ -14,6 +14,7 @@ from typing import Any
 from wsgi_contract import names
 from wsgi_contract.policy import dump_policy
 from wsgi_contract.servers.gunicorn import CMD_ARGS, ArgumentsError, merge_cmd_args
+from wsgi_operator.core.contest import undo
 from wsgi_operator.core.cover import covers
 from wsgi_operator.core.record import ANNOTATION_APPLIED, Change, Kept, Original, Record, dump, original_of, record_of
 from wsgi_operator.core.seen import Seen
@@ -34,6 +35,7 @@ from wsgi_operator.core.workload import (
     env_entry,
     env_path,
     find_container,
+    is_ours,
     owners,
     pod_spec,
 )
@@ -98,11 +100,16 @@ def plan(server: Server, deployment: Object, *, seen: Seen | None = None, now: f
     identity = seen.identity if seen else None
     learnt = missing(declared, identity or (record.learnt if record else Identity()))
     template = _template(server, container, args, share, combine(declared, learnt))
+    original = Original(container=container["name"], cmd_args=args.kept, share=share_kept)
     ours = _told(record, _record(server, template, args, share, learnt), now)
-    config = _configuration(
-        server, template, ours, Original(container=container["name"], cmd_args=args.kept, share=share_kept)
-    )
-    return Plan(config=config, needed=not covers(deployment, config), record=ours, pending=args.pending)
+    config = _configuration(server, template, ours, original)
+    needed = not covers(deployment, config) or not any(map(is_ours, deployment["metadata"].get("managedFields") or ()))
+    if needed and record is not None and not ours.news(record) and not covers(deployment, {"spec": config["spec"]}):
+        undone = undo(ours, deployment, now)
+        if isinstance(undone, Obstacle):
+            return undone
+        ours, config = undone, _configuration(server, template, undone, original)
+    return Plan(config=config, needed=needed, record=ours, pending=args.pending)
 
 
 def _record(server: Server, template: Object, args: _CmdArgs, share: bool, learnt: Identity) -> Record:
@@ -123,6 +130,7 @@ def _told(before: Record | None, ours: Record, now: float) -> Record:
     """The new record with what it changes; where it changes nothing, it tells of the last change still."""
     changes = _changes(before, ours)
     if not changes and before is not None:
+        ours = replace(ours, drifts=before.drifts, drift_at=before.drift_at)
         return replace(ours, at=before.at, changes=before.changes)
     return replace(ours, at=now, changes=changes)
 

@@ -46,6 +46,8 @@ class Record:
         image: the sidecar's.
         learnt: whom the server was found to run as.
         inherited: the `GUNICORN_CMD_ARGS` that image or envFrom give the server; None: not seen yet.
+        drifts: how many times in a row somebody else's change was undone.
+        drift_at: when that was last, Unix seconds.
         at: when something changed last, Unix seconds.
         changes: what that was; status and Events tell it from here, so a crash right after the apply loses nothing.
     """
@@ -59,8 +61,14 @@ class Record:
     image: str
     learnt: Identity
     inherited: str | None = None
+    drifts: int = 0
+    drift_at: float = 0.0
     at: float = 0.0
     changes: tuple[Change, ...] = ()
+
+    def news(self, before: "Record") -> bool:
+        """Whether this record was made for something new, and not only to undo what somebody else did."""
+        return self.config != before.config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """How to give a Deployment back to its owner, byte for byte.
 
-In: the live Deployment. Out: at most two steps: an apply that takes all of ours out of the template and puts the
-owner's own values back, in one write (one roll, no flapping); then, where values were put back, a patch of metadata
-alone that hands their ownership back. Rule: each step can be done again; what the owner changed meanwhile stays.
+In: the live Deployment. Out: at most two steps: a write that takes all of ours out of the template and puts the owner's
+own values back, at once (one roll, no flapping); then, where values were put back, a patch of metadata alone that hands
+their ownership back. Rule: each step can be done again; what the owner changed meanwhile stays.
 
 The second step is needed because giving up a field in an apply removes it, unless somebody else owns it too.
 """
@@ -13,8 +13,9 @@ from typing import Any
 
 from wsgi_contract import names
 from wsgi_contract.servers.gunicorn import CMD_ARGS
-from wsgi_operator.core.record import Kept, Original, Record, dump, original_of, record_of
+from wsgi_operator.core.record import ANNOTATION_APPLIED, Kept, Original, Record, dump, original_of, record_of
 from wsgi_operator.core.server import Obstacle
+from wsgi_operator.core.sidecar import POLICY_VOLUME
 from wsgi_operator.core.workload import (
     SHARE_PATH,
     Object,
@@ -33,7 +34,7 @@ def taken_out(deployment: Object) -> Mapping[str, Any] | None:
     None where the template holds nothing of ours any more.
     """
     record, original = record_of(deployment), original_of(deployment)
-    if record is None and (original is not None or not _ours(deployment)):
+    if not _ours(deployment) or (record is None and original is not None):
         return None
     metadata: dict[str, Any] = {
         "name": deployment["metadata"]["name"],
@@ -48,15 +49,57 @@ def taken_out(deployment: Object) -> Mapping[str, Any] | None:
 
 
 def _put_back(deployment: Object, record: Record, original: Original) -> dict[str, Any]:
+    """The owner's values, unless he wrote others meanwhile; also those that a write cut off before put back already."""
     spec: dict[str, Any] = {}
     container = find_container(deployment, original.container)
     entry = None if isinstance(container, Obstacle) else env_entry(container, CMD_ARGS)
-    if original.cmd_args is not None and entry is not None and entry.get("value") == (record.cmd_args or None):
-        value = {"value": original.cmd_args.value} if original.cmd_args.value is not None else {}
+    kept = original.cmd_args
+    if kept is not None and entry is not None and entry.get("value") in (record.cmd_args or None, kept.value):
+        value = {"value": kept.value} if kept.value is not None else {}
         spec["containers"] = [{"name": original.container, "env": [{"name": CMD_ARGS} | value]}]
-    if original.share is not None and pod_spec(deployment).get("shareProcessNamespace"):
+    if original.share is not None and pod_spec(deployment).get("shareProcessNamespace") is not None:
         spec["shareProcessNamespace"] = original.share.value
     return spec
+
+
+def cut_out(deployment: Object) -> Mapping[str, Any] | None:
+    """The merge patch that takes ours out where giving up our fields does not.
+
+    That is where somebody wiped managedFields: then the API server holds all that stood there for somebody else's. None
+    where nothing of ours is left.
+    """
+    record = record_of(deployment)
+    if record is None:
+        return None
+    original = original_of(deployment) or Original(container="")
+    spec, metadata = pod_spec(deployment), deployment["metadata"]
+    pod: dict[str, Any] = {
+        "initContainers": _without(spec.get("initContainers"), names.SIDECAR_CONTAINER),
+        "volumes": _without(spec.get("volumes"), POLICY_VOLUME),
+        "containers": [_cleared(container, record, original) for container in spec["containers"]],
+    }
+    if record.share:
+        pod["shareProcessNamespace"] = original.share.value if original.share else None
+    theirs = {"labels": {names.LABEL_SERVER: None}, "annotations": {names.ANNOTATION_POLICY: None}}
+    return {
+        "metadata": {"resourceVersion": metadata["resourceVersion"], "annotations": {ANNOTATION_APPLIED: None}},
+        "spec": {"template": {"metadata": theirs, "spec": pod}},
+    }
+
+
+def _without(items: Sequence[Object] | None, name: str) -> list[Object] | None:
+    return [item for item in items or () if item["name"] != name] or None
+
+
+def _cleared(container: Object, record: Record, original: Original) -> Object:
+    """The container with the owner's own variable, or none, where ours stands."""
+    entry = env_entry(container, CMD_ARGS)
+    if entry is None or record.cmd_args is None or entry.get("value") != (record.cmd_args or None):
+        return container
+    kept = original.cmd_args if original.container == container["name"] else None
+    own = {"name": CMD_ARGS} | ({"value": kept.value} if kept and kept.value is not None else {})
+    env = [own if item is entry else item for item in container["env"] if kept or item is not entry]
+    return {key: value for key, value in container.items() if key != "env"} | ({"env": env} if env else {})
 
 
 def handed_back(deployment: Object) -> Mapping[str, Any] | None:
@@ -68,7 +111,7 @@ def handed_back(deployment: Object) -> Mapping[str, Any] | None:
     entries: Sequence[Mapping[str, Any]] = deployment["metadata"].get("managedFields") or ()
     if not _ours(deployment) and original is None:
         return None
-    kept = [copy.deepcopy(dict(entry)) for entry in entries if not is_ours(entry)]
+    kept = [copy.deepcopy(dict(entry)) for entry in entries if entry["manager"] != names.FIELD_MANAGER]
     for value, path in _paths(original):
         for owner in value.owners:
             _give(kept, owner, path)

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from wsgi_operator.core.evidence import Evidence, InForce, moment
+from wsgi_operator.core.evidence import Evidence, InForce
 from wsgi_operator.core.record import Change
 from wsgi_operator.core.server import SPEC_NAMES, Obstacle, Server
+from wsgi_operator.core.times import moment
 from wsgi_operator.core.workload import Rollout
 
 _MESSAGE_LENGTH: Final = 1024

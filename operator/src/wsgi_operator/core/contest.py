@@ -1,0 +1,48 @@
+"""How often a change by somebody else is undone before we only say so.
+
+In: the record of the last apply, the live Deployment, what time it is. Out: the next record, or an `Obstacle`. Rule:
+two controllers that undo each other roll a workload for ever, so each undoing in a row waits twice as long as the one
+before: at once, then 10 s, 20 s, 40 s, up to an hour. Each quiet half hour forgives one: an owner who deploys twice an
+hour is followed at once each time, and a GitOps tool that syncs every ten minutes soon makes two rolls an hour, not 12.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from wsgi_operator.core.record import Record
+from wsgi_operator.core.server import Obstacle
+from wsgi_operator.core.times import moment
+from wsgi_operator.core.workload import Object, is_ours
+
+FIRST_WAIT_S: Final = 10.0
+LONGEST_WAIT_S: Final = 3600.0
+FORGIVES_ONE_S: Final = 1800.0
+
+
+def wait_s(drifts: int) -> float:
+    """Seconds to wait after so many undoings in a row: 0, 10, 20, 40, ..., 3600."""
+    return 0.0 if drifts == 0 else min(FIRST_WAIT_S * 2.0 ** (drifts - 1), LONGEST_WAIT_S)
+
+
+def undo(record: Record, deployment: Object, now: float) -> Record | Obstacle:
+    """Undo it now, counted; or not yet, with who it is and when we try again."""
+    again_at = record.drift_at + wait_s(record.drifts)
+    if now < again_at:
+        return Obstacle(
+            reason="Contested",
+            message=f"{_last_writer(deployment)} keeps changing what this WSGIServer sets in the template, "
+            f"{record.drifts} times in a row: leave GUNICORN_CMD_ARGS, shareProcessNamespace and the sidecar out of "
+            "what it manages (in Argo CD: ignoreDifferences), or delete this WSGIServer; tried again at "
+            f"{moment(again_at)}",
+        )
+    forgiven = int((now - record.drift_at) // FORGIVES_ONE_S)
+    return replace(record, drifts=max(record.drifts - forgiven, 0) + 1, drift_at=now)
+
+
+def _last_writer(deployment: Object) -> str:
+    entries = [
+        entry
+        for entry in deployment["metadata"].get("managedFields") or ()
+        if not is_ours(entry) and not entry.get("subresource")
+    ]
+    return str(max(entries, key=lambda entry: entry.get("time", ""))["manager"]) if entries else "somebody"
