@@ -64,8 +64,14 @@ def last_words(story: Story, here: Ground) -> None:
     """How to look around, how to clean up."""
     kubectl = f"kubectl -n {here.kube.namespace}"
     clean = (
-        "make cluster-down",
-        f"kubectl delete ns {ground.SHOP_NAMESPACE}; helm uninstall {ground.RELEASE} -n {ground.SYSTEM_NAMESPACE}",
+        ["make cluster-down"]
+        if here.own
+        else [
+            f"kubectl delete namespace {ground.SHOP_NAMESPACE}",
+            f"helm uninstall {ground.RELEASE} -n {ground.SYSTEM_NAMESPACE}",
+            f"kubectl delete namespace {ground.SYSTEM_NAMESPACE}",
+            "kubectl delete crd wsgiservers.wsgi.dev",
+        ]
     )
     path = "" if not here.own else f"    export KUBECONFIG={here.kube.kubeconfig} PATH={ground.BINARIES}:$PATH"
     story.end(
@@ -75,7 +81,7 @@ def last_words(story: Story, here: Ground) -> None:
         f"    {kubectl} get wsgi; {kubectl} describe wsgi shop",
         f"    {kubectl} get events --sort-by=.lastTimestamp",
         "Clean up:",
-        f"    {clean[0] if here.own else clean[1]}",
+        *(f"    {line}" for line in clean),
     )
 
 
