@@ -1,8 +1,11 @@
 """The frozen gthread worker (gunicorn #3146), end to end: seen, told and cured where it happens; no alarm elsewhere."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -158,6 +161,33 @@ def test_a_dry_run_tells_and_touches_nothing() -> None:
         assert server.worker_pids() == (frozen.process.pid,)
         assert failure_of(server) == "TimeoutError", "still frozen"
         assert server.sample("wsgi_kills_total", target="worker", reason="frozen-worker", outcome="killed") == 0
+
+
+def test_a_frozen_worker_that_hardly_gets_a_cpu_is_healed_too() -> None:
+    """As in a container with a small limit: what it would use if it could is what tells."""
+    with Watched("23.0.0", *GTHREAD) as server, spinners(8) as cpu:
+        (frozen,) = server.workers()
+        os.sched_setaffinity(frozen.process.pid, {cpu})
+        with freeze(server):
+            eventually("it is killed", lambda: [kill for kill in server.report().kills if kill.outcome == "killed"])
+        (incident,) = (one for one in server.report().incidents if one.kind == "frozen-worker")
+        evidence = {one.name: one.value for one in incident.evidence}
+        assert float(evidence["main thread CPU"]) < Policy().frozen_cpu, "or this test proves nothing"
+        eventually("requests are served again", lambda: not failure_of(server))
+
+
+@contextmanager
+def spinners(count: int) -> Iterator[int]:
+    """One CPU on which so many others want to run; each in a session of its own, for the kernel shares by session."""
+    cpu = max(os.sched_getaffinity(0))
+    code = f"import os; os.sched_setaffinity(0, {{{cpu}}})\nwhile True: pass"
+    spinning = [subprocess.Popen([sys.executable, "-c", code], start_new_session=True) for _ in range(count)]
+    try:
+        yield cpu
+    finally:
+        for one in spinning:
+            one.kill()
+            one.wait()
 
 
 def test_only_the_frozen_one_of_two_workers_is_killed() -> None:
