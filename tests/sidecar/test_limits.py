@@ -3,6 +3,8 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wsgi_sidecar.core.limits import UNLIMITED, Limits, Pressure, counters, limits_of, pressure_of
 
@@ -102,3 +104,21 @@ def test_a_cache_that_grew_between_two_reads_does_not_make_memory_negative():
 
 def test_lines_that_are_no_counters_are_left_out():
     assert counters("max 3\nnonsense\nfoo bar\nneg -1\n\na 1 2\nhigh 4") == {"max": 3, "high": 4}
+
+
+NAMES = st.sampled_from(
+    ["cpu.max", "cpu.stat", "memory.max", "memory.current", "memory.events", "memory.stat", "memory.pressure",
+     "pids.max", "cpu.cfs_quota_us", "cpu.cfs_period_us", "memory.limit_in_bytes", "memory.oom_control",
+     "cpuacct.usage"]
+)  # fmt: skip
+WORDS = st.one_of(
+    st.text(), st.integers().map(str), st.sampled_from(["max", "full", "some", "total=", "oom_kill", "9" * 5000])
+)
+TEXTS = st.one_of(st.text(), st.lists(WORDS).map(" ".join), st.lists(WORDS).map("\n".join))
+
+
+@given(version=st.sampled_from([1, 2]), texts=st.dictionaries(NAMES, TEXTS))
+def test_no_text_brings_the_reading_down(version, texts):
+    limits, pressure = limits_of(version, [texts]), pressure_of(version, texts)
+    assert all(value is None or value >= 0 for value in (limits.cpu_cores, limits.memory_bytes, limits.pids))
+    assert pressure.oom_kills is None or pressure.oom_kills >= 0

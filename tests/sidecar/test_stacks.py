@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.servers.server import Server, eventually
 from wsgi_contract.report import ProcessId, Unknown
@@ -69,6 +71,23 @@ NO_DUMPS = (
 def test_what_is_no_dump_is_refused(text):
     with pytest.raises(StackError, match="something else"):
         parse_dump(text, 42)
+
+
+ANYTHING = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.sampled_from(
+        ["frames", "name", "filename", "short_filename", "line", "os_thread_id", "thread_name", "active", "owns_gil"]
+    ), inner)),
+)  # fmt: skip
+
+
+@given(raw=ANYTHING)
+def test_no_dump_brings_the_reading_down(raw):
+    try:
+        threads = parse_dump(json.dumps(raw), 42)
+    except StackError:
+        return
+    assert len(render(Stacks(process=SOMEBODY, threads=threads, took_s=0.0), 500).encode()) <= 500
 
 
 def test_the_text_names_thread_state_function_and_line():

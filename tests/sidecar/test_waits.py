@@ -10,6 +10,8 @@ import sys
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wsgi_sidecar.core.endpoints import Endpoint, parse_inet
 from wsgi_sidecar.core.syscalls import TABLES, Call, parse_call
@@ -225,6 +227,43 @@ def test_a_line_of_the_kernels_socket_table_is_read(line, protocol, inode, local
 )
 def test_a_line_that_is_no_socket_is_left_out(line):
     assert parse_inet(line, "tcp") is None
+
+
+WORDS = st.one_of(
+    st.text(max_size=12), st.integers().map(str), st.integers().map(hex), st.sampled_from(["running", "-1"])
+)
+LINES = st.one_of(st.text(), st.lists(WORDS, max_size=14).map(" ".join))
+
+
+@given(text=LINES, machine=st.sampled_from([*TABLES, "s390x"]))
+def test_no_text_of_a_call_brings_the_reading_down(text, machine):
+    call = parse_call(text, machine)
+    for state in "RSDTZ?":
+        assert explain(thread=1, state=state, call=call, wchan=text, targets=()).doing
+
+
+HEX = st.text(alphabet="0123456789ABCDEFg:", max_size=40)
+
+
+@given(fields=st.lists(st.one_of(HEX, st.integers().map(str)), min_size=3, max_size=14))
+def test_no_line_of_a_socket_table_brings_the_reading_down(fields):
+    parsed = parse_inet(" ".join(fields), "tcp")
+    assert parsed is None or parsed[1].protocol == "tcp"
+
+
+TARGETS = st.lists(
+    st.sampled_from([DATABASE, CONNECTING, CLIENT, LISTENER, POSTGRES_FILE, PIPE, FILE, UNTOLD, Target(role="epoll"),
+                     Target(role="event"), Target(role="peer"), Target(role="client"), Target(role="listener")]),
+    max_size=6,
+)  # fmt: skip
+
+
+@given(number=st.sampled_from(sorted(TABLES["x86_64"])), targets=TARGETS, arguments=st.lists(st.integers(0, 2**64 - 1)))
+def test_every_call_on_any_descriptors_has_words(number, targets, arguments):
+    call = Call(number=number, name=TABLES["x86_64"][number], arguments=tuple(arguments))
+    wait = explain(thread=1, state="S", call=call, wchan="", targets=targets)
+    assert wait.doing
+    assert "None" not in wait.doing
 
 
 # From here on: real processes.

@@ -73,7 +73,9 @@ class _Level:
     implied: dict[str, str] = field(default_factory=dict)
 
     def texts(self) -> dict[str, str]:
-        return self.implied | {name: os.pread(fd, _LARGEST_FILE, 0).decode() for name, fd in self.fds.items()}
+        return self.implied | {
+            name: os.pread(fd, _LARGEST_FILE, 0).decode(errors="replace") for name, fd in self.fds.items()
+        }
 
 
 class Cgroups:
@@ -181,8 +183,9 @@ def _by_controller(text: str) -> dict[str, str]:
     """/proc/PID/cgroup as {controller: path}; cgroup v2 stands under the empty name."""
     found: dict[str, str] = {}
     for line in text.splitlines():
-        _, controllers, path = line.split(":", 2)
-        found |= dict.fromkeys(controllers.split(","), path)
+        fields = line.split(":", 2)
+        if len(fields) == 3:
+            found |= dict.fromkeys(fields[1].split(","), fields[2])
     return found
 
 

@@ -18,6 +18,7 @@ UNLIMITED: Final = math.inf
 # cgroup v1 has no word for "no limit": it shows the largest page count there is, about 2^63 bytes (less one page, of
 # 4 or 64 KiB). No machine has an exbibyte.
 _V1_NO_MEMORY_LIMIT: Final = 1 << 60
+_LONGEST_NUMBER: Final = 20  # digits of 2^64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +133,7 @@ def _pressure_v1(own: Texts) -> Pressure:
 def counters(text: str | None) -> dict[str, int]:
     """A "flat keyed" cgroup file: lines of a name and a whole number; lines that are neither are left out."""
     pairs = (line.split() for line in (text or "").splitlines())
-    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
+    return {pair[0]: value for pair in pairs if len(pair) == 2 and (value := _number(pair[1])) is not None}
 
 
 def _quota_v2(level: Texts) -> float | None:
@@ -167,7 +168,7 @@ def _stalled(text: str | None, kind: str) -> float | None:
 
 def _number(text: str | None) -> int | None:
     stripped = (text or "").strip()
-    return int(stripped) if stripped.isdecimal() else None
+    return int(stripped) if stripped.isdecimal() and len(stripped) <= _LONGEST_NUMBER else None
 
 
 def _scaled(value: int | None, factor: float) -> float | None:

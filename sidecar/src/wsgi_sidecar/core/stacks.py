@@ -81,7 +81,7 @@ def parse_dump(text: str, pid: int) -> tuple[ThreadStack, ...]:
     try:
         raw = json.loads(text)
         threads = [_thread(entry) for entry in raw]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise StackError(f"py-spy printed something else than stacks ({type(error).__name__})") from None
     return tuple(sorted(threads, key=lambda each: (each.thread != pid, not each.holds_gil, not each.active)))
 
