@@ -68,17 +68,33 @@ def test_the_server_starts_with_the_same_signals_blocked_and_ignored_as_without_
     assert masks == [int(mask, 16) & ~GLIBC_S_OWN for mask in alone.stdout.split()[1:]]
 
 
-def test_what_nohup_ignores_stays_ignored() -> None:
+NOHUP = ("sh", "-c", 'trap "" HUP; exec "$@"', "sh", sys.executable, "-m", "wsgi_sidecar")
+
+
+def test_what_nohup_ignores_the_server_finds_ignored() -> None:
     code = "import signal\n" + READY + "print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, flush=True)\ninput()"
-    wrapped = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", sys.executable, "-m", "wsgi_sidecar", "run", "--port", "0"]
     with subprocess.Popen(
-        [*wrapped, "--", sys.executable, "-c", code],
+        [*NOHUP, "run", "--port", "0", "--", sys.executable, "-c", code],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     ) as sidecar:  # fmt: skip
-        assert said(sidecar) == "ready"
-        assert said(sidecar) == "True"
+        assert (said(sidecar), said(sidecar)) == ("ready", "True")
         sidecar.send_signal(signal.SIGHUP)
-        sidecar.communicate("go on\n", timeout=30)
+        sidecar.communicate("go on\n", timeout=60)
+    assert sidecar.returncode == 0
+
+
+@pytest.mark.parametrize(("prefix", "last"), [(NOHUP, signal.SIGTERM), (NOHUP[4:], signal.SIGHUP)])
+def test_watch_ends_well_when_told_to_but_not_by_a_hang_up_under_nohup(
+    prefix: tuple[str, ...], last: signal.Signals
+) -> None:
+    command = [*prefix, "watch", "--port", "0", "--pid", str(os.getpid())]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as sidecar:
+        assert sidecar.stderr is not None
+        assert "listening" in sidecar.stderr.readline()
+        if prefix == NOHUP:
+            sidecar.send_signal(signal.SIGHUP)
+        sidecar.send_signal(last)
+        assert last.name in sidecar.communicate(timeout=60)[1]
     assert sidecar.returncode == 0
 
 

@@ -28,6 +28,7 @@ def reason(then: Family, *, timeout_s: float | None = 30.0, struck: bool = False
         (2.4, 3, "timeout"),
         (1.5, 3, "unknown"),  # a sync worker at rest beats every timeout/2
         (1.0, 2, "unknown"),
+        (1.1, 2, "unknown"),
         (1.3, 2, "timeout"),
         (99.0, 0, "unknown"),  # the timeout is switched off
         (99.0, None, "unknown"),

@@ -47,6 +47,14 @@ def test_since_stays_where_the_first_look_put_it() -> None:
     assert {case.fault.since for diagnosis in told for case in diagnosis.open} == {AT + 1}
 
 
+def test_a_rule_that_changes_its_mind_about_the_beginning_does_not_move_it() -> None:
+    memory = story([(1,), (1,), (1,)])[-1].memory
+    ((key, case),) = memory.open.items()
+    earlier = replace(case, fault=replace(case.fault, since=AT - 100))
+    (later,) = diagnose(sight(3, 1), replace(memory, open={key: earlier})).open
+    assert later.fault.since == AT - 100
+
+
 def test_what_comes_again_is_another_incident() -> None:
     told = story([(1,), (1,), (1,), (), (1,), (1,), (1,)])
     assert ids(told)[2] == ["frozen-worker-1"]

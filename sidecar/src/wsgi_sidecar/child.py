@@ -22,6 +22,7 @@ FORWARDED: Final = frozenset(
         signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH,
     }
 )  # fmt: skip
+STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 PYTHON_IGNORES: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 """Python ignores these two for itself, and what is ignored stays so over exec."""
 SI_KERNEL: Final = 128
@@ -47,10 +48,9 @@ class StartError(Exception):
 def take_signals() -> frozenset[signal.Signals]:
     """Block all signals that `Child.wait` and `wait_for_end` wait for; to be called before any thread starts.
 
-    What was ignored when we started (nohup) stays ignored, here and in the server.
+    What was ignored when we started (nohup) the server finds ignored, too; a signal sent to us still reaches it.
     """
-    wanted = {number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN}
-    taken = frozenset({*wanted, signal.SIGCHLD})
+    taken = frozenset({*FORWARDED, signal.SIGCHLD})
     signal.pthread_sigmask(signal.SIG_BLOCK, taken)
     return taken
 
@@ -127,7 +127,8 @@ def wait_for_end(signals: frozenset[signal.Signals], pidfd: int | None) -> str:
     Returns:
         What ended the wait, for the log.
     """
-    stops = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP}
+    # Under nohup a hang-up is no reason to stop.
+    stops = {number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN}
     while True:
         told = signal.sigtimedwait(signals, 0.5) if pidfd is not None else signal.sigwaitinfo(signals)
         if told is not None and told.si_signo in stops:
