@@ -40,7 +40,8 @@ _UDIAG_SHOW_RQLEN: Final = 0x10
 _UNIX_DIAG_NAME: Final = 0
 _UNIX_DIAG_PEER: Final = 2
 _UNIX_DIAG_RQLEN: Final = 4
-_RECEIVE_BYTES: Final = 1 << 18
+_RECEIVE_BYTES: Final = 1 << 16
+"""The kernel fills at most 32 KiB at a time."""
 _FAMILIES: Final = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
 _HEADER: Final = struct.Struct("=IHHII")
@@ -107,6 +108,7 @@ class Netlink:
         # A dump is answered at once; five seconds mean that the kernel never will.
         self._socket.settimeout(5.0)
         self._sequence = 0
+        self._buffer = memoryview(bytearray(_RECEIVE_BYTES))
 
     def close(self) -> None:
         """End the conversation."""
@@ -156,7 +158,8 @@ class Netlink:
         try:
             self._socket.send(header + request)
             while True:
-                data = self._socket.recv(_RECEIVE_BYTES)
+                # Into one buffer: to allocate the largest answer anew for each costs more than to copy the real one.
+                data = bytes(self._buffer[: self._socket.recv_into(self._buffer)])
                 _, kind, _, sequence, _ = _HEADER.unpack_from(data)
                 # What is left of a dump that somebody stopped reading.
                 if sequence != self._sequence:

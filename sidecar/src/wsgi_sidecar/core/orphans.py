@@ -53,10 +53,13 @@ def remember(
     processes: Iterable[Process], kinship: Kinship, master: Process, workers: Iterable[Process], before: Memory
 ) -> Memory:
     """The memory after this look: what still lives of the old one, and today's trees."""
-    alive = frozenset(process.id for process in processes)
+
+    def living(remembered: frozenset[ProcessId]) -> frozenset[ProcessId]:
+        return frozenset(one for one in remembered if (now := kinship.find(one.pid)) is not None and now.id == one)
+
     trees = {child.id for worker in workers for child in kinship.descendants(worker)}
     guests = {guest.id for guest in _guests(processes, kinship, master)}
-    return Memory(kin=alive & (before.kin | trees), guests=alive & (before.guests | guests))
+    return Memory(kin=living(before.kin) | trees, guests=living(before.guests) | guests)
 
 
 def find_orphans(
@@ -84,11 +87,14 @@ def find_orphans(
     below = {process.id.pid for process in kinship.descendants(master)}
     owned = {child.id.pid for worker in workers for child in (worker, *kinship.descendants(worker))}
     exempt = above | owned | {master.id.pid} | {guest.pid for guest in memory.guests}
+    kin = {one.pid for one in memory.kin}
+    if not (kin or by_cgroup or adopter is not None):
+        return ()
 
     def is_orphan(process: Process) -> bool:
         if process.id.pid in exempt or process.state == "Z":
             return False
-        if process.id in memory.kin:
+        if process.id.pid in kin:
             return True
         if process.id.pid in below or process.id.started < master.id.started:
             return False
