@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from wsgi_contract.report import Kill, ProcessId, Unknown
@@ -40,6 +41,8 @@ SETTLE_S: Final = 0.005
 """A look that shall settle a suspicion at a moment comes a little after it, never a hair before."""
 CLOSEST_S: Final = 0.05
 """Least time between two looks, whatever asks for the next."""
+_settings = lru_cache(maxsize=4)(effective_settings)
+"""Building argparse's parser twice would be a third of a look's cost; words change with the master or its file only."""
 STUCK_LOOKS: Final = 5
 STUCK_S: Final = 10.0
 
@@ -158,7 +161,7 @@ class Watch:
             release, cmd_args = facts.release, facts.sources.cmd_args
             unknowns = tell_unknowns(family, facts.sources, release, uid=os.geteuid(), gid=os.getegid())
             try:
-                settings = effective_settings(facts.sources)
+                settings = _settings(facts.sources)
             except ArgumentsError as error:
                 settings = tuple(Setting(name=name, value=None, source="unknown") for name in SETTING_NAMES)
                 unknowns += (_unreadable_settings(error),)
