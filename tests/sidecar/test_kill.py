@@ -340,3 +340,11 @@ def test_no_descriptor_is_left_behind(spawn: Spawn) -> None:
     strike(order(identity(root.pid)))
     strike(order(identity(os.getppid())))
     assert len(os.listdir("/proc/self/fd")) - before == held
+
+
+def test_several_trees_end_in_one_stroke(spawn: Spawn, token: str) -> None:
+    first, second, bystander = (spawn("import time; time.sleep(600)") for _ in range(3))
+    roots = [identity(each.pid) for each in (first, second)]
+    kill = strike(order(roots[0], target="orphan", also=frozenset(roots[1:]), bystanders=frozenset()))
+    assert (kill.outcome, kill.processes, kill.survivors) == ("killed", 2, ())
+    assert offspring(token) == [bystander.pid]

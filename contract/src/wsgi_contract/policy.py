@@ -26,6 +26,9 @@ class Policy:
         frozen_cpu: cores that the main thread of a frozen worker uses at least (a frozen one uses .8 to 1).
         stuck_window_s: seconds without one context switch after which a sleeping arbiter is stuck; a healthy one makes
             one a second.
+        end_orphans: whether what a dead worker left behind is ended; False tells it only.
+        orphan_grace_s: seconds that an orphan may live on before it is told and ended.
+        orphan_exempt: names (`ps -o comm`) of processes that may outlive their worker; `*` and `?` are allowed.
         kills_per_minute: budget of kills; beyond it the sidecar waits and says so.
         cooldown_s: seconds between two kills for the same slot.
     """
@@ -36,7 +39,12 @@ class Policy:
     kills_per_minute: int = 6
     cooldown_s: float = 10.0
     stuck_window_s: float = 5.0
+    end_orphans: bool = True
+    orphan_grace_s: float = 1.5
+    orphan_exempt: tuple[str, ...] = ()
 
+
+MOST_PATTERNS = 64
 
 BOUNDS: dict[str, tuple[float, float]] = {
     "frozen_window_s": (1.0, 600.0),
@@ -44,6 +52,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "kills_per_minute": (0, 600),
     "cooldown_s": (0.0, 3600.0),
     "stuck_window_s": (3.0, 600.0),
+    "orphan_grace_s": (0.0, 3600.0),
 }
 
 
@@ -78,12 +87,29 @@ def _checked(name: str, value: Any) -> Any:
         if value not in ("Enforce", "DryRun"):
             raise PolicyError(f"policy field mode is {_short(value)}; it may be Enforce or DryRun")
         return value
+    default = getattr(Policy(), name)
+    if isinstance(default, bool):
+        return _yes_or_no(name, value)
+    if isinstance(default, tuple):
+        return _patterns(name, value)
     low, high = BOUNDS[name]
-    whole = isinstance(getattr(Policy(), name), int)
+    whole = isinstance(default, int)
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
         kind = "a whole number" if whole else "a number"
         raise PolicyError(f"policy field {name} is {_short(value)}; it may be {kind} from {low:g} to {high:g}")
     return value if whole else float(value)
+
+
+def _yes_or_no(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise PolicyError(f"policy field {name} is {_short(value)}; it may be true or false")
+    return value
+
+
+def _patterns(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > MOST_PATTERNS or not all(isinstance(each, str) for each in value):
+        raise PolicyError(f"policy field {name} is {_short(value)}; it may be a list of at most {MOST_PATTERNS} names")
+    return tuple(value)
 
 
 def _short(value: Any) -> str:

@@ -114,7 +114,8 @@ class _Stroke:
         """Take hold of each process of the tree that is not held yet; returns those."""
         known = {process.pid for process in self._caught if lives(process, table)}
         missed = {process.pid for process in self._out_of_fds if lives(process, table)}
-        tree = known | missed | below(known, table)
+        roots = known | missed | self._also(table)
+        tree = roots | below(roots, table)
         untouchable = self._untouchable(table)
         strays = self._marks.strays(table, tree | untouchable)
         wanted = (table[pid] for pid in sorted((tree | strays) - known - untouchable))
@@ -122,8 +123,12 @@ class _Stroke:
 
     def _untouchable(self, table: Table) -> set[int]:
         bystanders = {process.pid for process in self._order.bystanders if lives(process, table)}
-        own = {self._root.pid, *below([self._root.pid], table)} if self._root not in self._order.bystanders else set()
+        roots = {self._root.pid, *self._also(table)} - bystanders
+        own = roots | below(roots, table)
         return {0, 1, *ancestors(os.getpid(), table), *bystanders, *(below(bystanders, table) - own)}
+
+    def _also(self, table: Table) -> set[int]:
+        return {process.pid for process in self._order.also if lives(process, table)}
 
     def _open(self, process: ProcessId) -> bool:
         try:

@@ -142,6 +142,7 @@ class Order:
         message: the incident's sentence.
         bystanders: processes that must outlive it, whatever the walk finds: the master and the other workers, where
             one worker is the target.
+        also: roots of more trees that the same stroke ends.
         mark: inode of a file that only this tree holds open (the worker's heartbeat): finds forks that left the tree.
     """
 
@@ -152,6 +153,7 @@ class Order:
     reason: IncidentKind
     message: str
     bystanders: frozenset[ProcessId]
+    also: frozenset[ProcessId] = frozenset()
     mark: int | None = None
 
 
@@ -168,6 +170,7 @@ def order(decision: Decision, family: Family, *, number: int) -> Order:
         reason=fault.kind,
         message=fault.summary,
         bystanders=frozenset() if fault.target == "server" else frozenset(others),
+        also=frozenset(fault.others),
         mark=worker.heartbeat.inode if worker and worker.heartbeat else None,
     )
 

@@ -78,6 +78,7 @@ class Fault:
         target: what a cure would end; None where killing is no cure.
         spare: why it is told but must not be cured by a kill; None where it may.
         serving: the process may still serve requests, so that the last one of its kind must stay.
+        others: processes with the same fault that one kill ends together with the first.
     """
 
     kind: IncidentKind
@@ -89,6 +90,7 @@ class Fault:
     target: KillTarget | None
     spare: str | None = None
     serving: bool = False
+    others: tuple[ProcessId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

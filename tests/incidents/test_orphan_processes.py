@@ -1,0 +1,129 @@
+"""Incident C end to end: what a worker killed on timeout leaves behind is told and ended, however it was started.
+
+The stories mostly wait, so they are told at the same time, each on a server of its own.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import psutil
+import pytest
+
+from tests.servers.server import eventually
+from tests.servers.watched import Event, Watched
+from wsgi_contract.policy import Policy
+
+pytestmark = pytest.mark.servers
+
+HOW = ("fork", "spawn", "forkserver", "popen", "session", "daemon")
+RELEASES = {"fork": "20.1.0", "spawn": "22.0.0", "forkserver": "23.0.0", "popen": "25.3.0", "session": "27.0.1"}
+TIMEOUT = ("-k", "sync", "-w", "1", "--timeout", "3")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """What became of one worker's children.
+
+    Attributes:
+        left: pids that outlived the worker, as the test itself sees them.
+        kills: the sidecar's.
+        incidents: likewise.
+        alive: of `left`, at the end.
+        count: the metric of orphans at the end.
+    """
+
+    left: frozenset[int]
+    kills: list[Event]
+    incidents: list[Event]
+    alive: frozenset[int]
+    count: float | None
+
+
+@pytest.fixture(scope="module")
+def stories() -> Iterator[Mapping[str, Future[Story]]]:
+    """All of them, begun at the same time."""
+    with ThreadPoolExecutor(4) as pool:
+        told = {how: pool.submit(orphaned, how) for how in HOW}
+        yield told | {"exempt": pool.submit(orphaned, "fork", Policy(orphan_exempt=("*",)))}
+
+
+def orphaned(how: str, policy: Policy | None = None) -> Story:
+    """A request starts children and blocks; gunicorn ends its worker."""
+    with Watched(RELEASES.get(how, "27.0.1"), *TIMEOUT, policy=policy) as watched:
+        (doomed,) = watched.worker_pids()
+        with contextlib.suppress(OSError):
+            watched.get(f"/children?how={how}&n=2&s=300&block=60", timeout_s=0.5)
+        family = frozenset(eventually("the children are there", lambda: _strangers(watched, doomed)))
+        eventually("the worker is replaced", lambda: doomed not in watched.worker_pids() and watched.worker_pids())
+        if policy is None:
+            eventually("nobody is left", lambda: not _alive(family))
+            eventually("the sidecar tells it", lambda: watched.events("kill"))
+            eventually("the metric is 0 again", lambda: watched.sample("wsgi_orphan_processes") == 0)
+        else:
+            eventually("it looks a few times", lambda: watched.report().counts.scans > 12)
+        return Story(
+            left=family,
+            kills=watched.events("kill"),
+            incidents=watched.events("incident"),
+            alive=_alive(family),
+            count=watched.sample("wsgi_orphan_processes"),
+        )
+
+
+def _strangers(watched: Watched, worker: int) -> set[int]:
+    """Two or more processes that are neither the sidecar, the master nor a worker."""
+    found = set(watched.all_pids()) - {watched.pid, watched.master_pid, worker, *watched.worker_pids()}
+    return found if len(found) >= 2 else set()
+
+
+def _alive(pids: frozenset[int]) -> frozenset[int]:
+    def lives(pid: int) -> bool:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return False
+
+    return frozenset(filter(lives, pids))
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_what_a_dead_worker_left_behind_is_ended(stories: Mapping[str, Future[Story]], how: str) -> None:
+    story = stories[how].result()
+    assert len(story.left) >= 2
+    assert story.alive == frozenset()
+    assert story.count == 0
+    assert {(kill["target"], kill["reason"], kill["outcome"]) for kill in story.kills} == {
+        ("orphan", "orphan-processes", "killed")
+    }
+    assert {incident["kind"] for incident in story.incidents} >= {"orphan-processes"}
+
+
+def test_an_exempt_process_is_left_alone(stories: Mapping[str, Future[Story]]) -> None:
+    story = stories["exempt"].result()
+    assert story.alive == story.left
+    assert story.kills == []
+
+
+def test_a_daemon_that_left_a_living_worker_is_not_ended() -> None:
+    with Watched("27.0.1", "-k", "sync", "-w", "1") as watched:
+        (worker,) = watched.worker_pids()
+        watched.get("/children?how=daemon&n=2&s=300")
+        family = frozenset(eventually("the daemons are there", lambda: _strangers(watched, worker)))
+        (incident, *_) = eventually("the sidecar tells them", lambda: watched.events("incident"))
+        assert incident["kind"] == "orphan-processes"
+        assert "may be a daemon" in incident["message"]
+        assert watched.events("kill") == []
+        assert _alive(family) == family
+
+
+def test_children_of_a_living_worker_are_nobody_s_orphans() -> None:
+    with Watched("27.0.1", "-k", "gthread", "-w", "1", "--threads", "2") as watched:
+        (worker,) = watched.worker_pids()
+        for how in ("fork", "spawn", "popen", "session"):
+            watched.get(f"/children?how={how}&s=300")
+        eventually("the children are there", lambda: len(_strangers(watched, worker)) >= 4)
+        scans = watched.report().counts.scans
+        eventually("it looks a few times", lambda: watched.report().counts.scans > scans + 6)
+        assert watched.events("incident") == []
+        assert watched.sample("wsgi_orphan_processes") == 0
