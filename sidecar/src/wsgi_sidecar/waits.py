@@ -178,7 +178,7 @@ class _Sockets:
 
     @cached_property
     def _inet(self) -> dict[int, tuple[str, Protocol]]:
-        """Lines by inode, read to their end only for the few that somebody waits on: 18 ms against 48 for 4,400 rows."""
+        """Lines by inode, parsed only for the few that somebody waits on: 18 ms against 48 for 4,400 rows."""
         rows = ((line, protocol) for name, protocol in _INET_FILES.items() for line in self._lines(name))
         found = {
             int(fields[9]): row
