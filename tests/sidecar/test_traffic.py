@@ -92,6 +92,7 @@ def test_a_datagram_may_hold_many_lines() -> None:
         b"gunicorn.requests:1|c|@0",
         b"\xff\xfe\x00",
         b"gunicorn.requests:1|c" + b"x" * MAX_BYTES,
+        b"gunicorn.requests:1|c\n" * (MAX_BYTES // 22 + 1),
     ],
 )
 def test_what_is_not_statsd_is_counted_once_and_moves_no_total(data: bytes) -> None:

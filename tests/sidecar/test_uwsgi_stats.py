@@ -159,6 +159,12 @@ def test_what_is_missing_is_none_and_never_zero() -> None:
     assert (stats.listen_queue, stats.load, stats.sockets, stats.pid) == (None, None, (), None)
 
 
+def test_a_worker_that_was_never_awake_has_no_id_and_is_counted_by_its_place() -> None:
+    asleep = a_worker(id=0, pid=0, status="cheap")
+    workers = parsed(workers=[a_worker(), asleep, asleep]).workers
+    assert [(worker.number, worker.pid) for worker in workers] == [(1, 7), (2, None), (3, None)]
+
+
 def test_headers_of_running_requests_are_not_kept() -> None:
     core = {"id": 0, "in_request": 1, "vars": ["HTTP_COOKIE=secret"], "req_info": {"request_start": 5}}
     stats = parsed(workers=[a_worker(cores=[core])])
