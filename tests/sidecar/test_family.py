@@ -124,6 +124,13 @@ def test_a_forked_worker_that_still_holds_its_siblings_files_is_told_by_its_own(
     assert {number: file and file.inode for number, file in owners.items()} == {101: 1, 102: 2}
 
 
+def test_of_two_files_that_nobody_else_owns_the_one_that_beats_is_the_workers() -> None:
+    dead = child(101, None, state="Z", command=(), heartbeats=None)
+    young = child(102, None, heartbeats=(heartbeat(1, age_s=40), heartbeat(2, age_s=1)), started=9000)
+    (one,) = seen(master(1, 2), dead, young).workers
+    assert one.heartbeat_age_s == pytest.approx(1)
+
+
 def test_a_successor_takes_the_slot_and_a_reused_pid_is_a_new_worker() -> None:
     first = seen(master(1, 2), child(101, 1), child(102, 2))
     second = seen(master(3, 2), child(101, 3, started=9000), child(102, 2), before=first)

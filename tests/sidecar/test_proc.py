@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -124,7 +125,9 @@ def test_who_vanishes_is_not_there_and_leaves_no_descriptor(table: ProcessTable)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to choose a pid")
-def test_a_reused_pid_is_a_new_process(table: ProcessTable) -> None:
+@pytest.mark.parametrize("most_open", [256, 0], ids=["by descriptor", "by path"])
+def test_a_reused_pid_is_a_new_process(most_open: int) -> None:
+    table = ProcessTable(most_open=most_open)
     with contextlib.ExitStack() as closing:
         first = start(closing)
         before = table.read()[first.pid]
@@ -134,9 +137,12 @@ def test_a_reused_pid_is_a_new_process(table: ProcessTable) -> None:
         after = table.read()[second]
         assert after.id.pid == before.id.pid
         assert after.id != before.id
+        assert after.command != before.command
+        assert after.started_at > before.started_at
     finally:
         os.kill(second, signal.SIGKILL)
         os.waitpid(second, 0)
+        table.close()
 
 
 def _fork_as(pid: int) -> int | None:
@@ -252,8 +258,6 @@ def test_a_heartbeat_whose_descriptor_got_another_file_is_found_again(mine: Open
 
 
 def test_a_scan_forgets_closed_sockets_and_finds_new_ones_behind_the_same_number(mine: OpenFiles) -> None:
-    import socket
-
     first = socket.socket()
     mine.scan()
     inode, number = os.fstat(first.fileno()).st_ino, first.fileno()
@@ -362,6 +366,49 @@ def test_what_another_user_is_refused_is_none_and_the_rest_is_there(closing: con
     assert seen is not None
     assert seen.connections is None
     assert len(seen.threads) == 1
+
+
+PUPPET = """
+import os, socket, sys
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+held = [server.accept()[0] for _ in range(2)]
+print("held", flush=True)
+sys.stdin.readline()
+number = held[0].detach()
+os.dup2(os.open("/dev/null", os.O_RDONLY), number)
+os.close(number + 2)
+print("swapped", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_connection_that_gave_its_place_to_a_file_is_missed_for_five_looks_at_most(
+    closing: contextlib.ExitStack, tmp_path: Path
+) -> None:
+    program = tmp_path / "gunicorn"
+    program.write_text(PUPPET)
+    pipe = subprocess.PIPE
+    child = closing.enter_context(subprocess.Popen([sys.executable, program], stdin=pipe, stdout=pipe, text=True))
+    closing.callback(child.kill)
+    assert child.stdin and child.stdout  # noqa: PT018
+    port = int(child.stdout.readline())
+    for _ in range(2):
+        closing.enter_context(socket.create_connection(("127.0.0.1", port)))
+    assert child.stdout.readline() == "held\n"
+    reader = closing.enter_context(contextlib.closing(ProcReader()))
+
+    def seen() -> tuple[int | None, int]:
+        process = next(each for each in reader.look(within=child.pid).processes if each.id.pid == child.pid)
+        return process.fd_count, len(process.connections or ())
+
+    before = [seen() for _ in range(6)][-1]
+    assert before[1] == 2
+    child.stdin.write("\n")
+    child.stdin.flush()
+    assert child.stdout.readline() == "swapped\n"
+    after = [seen() for _ in range(5)][-1]
+    assert after == (before[0], 1)
 
 
 def test_a_look_without_a_server_is_a_list_of_processes() -> None:

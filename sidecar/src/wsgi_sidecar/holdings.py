@@ -53,7 +53,6 @@ class Holdings:
         self._sockets = sockets
         self._root = root
         self._open: dict[ProcessId, OpenFiles] = {}
-        self._broods: dict[ProcessId, frozenset[ProcessId]] = {}
         self._listeners: tuple[Listener, ...] | None = None
         self._connections: frozenset[int] | None = None
         self._looks_since_dump = _DUMP_EVERY
@@ -114,18 +113,11 @@ class Holdings:
                 files.close()
 
     def _with_children(self, parent: Process, kinship: Kinship) -> list["_Holder"]:
-        """A parent and its children, each scanned if it is new; the parent also if a child came or went.
-
-        The number of the master's files does not show that: the heartbeat file of a respawned worker takes the
-        descriptor of the dead one's.
-        """
-        children = kinship.children(parent)
-        brood = frozenset(child.id for child in children)
-        holders = [_Holder(process, *self._files(process)) for process in (parent, *children)]
+        """A parent and its children, each scanned if it is new."""
+        holders = [_Holder(process, *self._files(process)) for process in (parent, *kinship.children(parent))]
         for holder in holders:
-            if holder.new or (holder.process is parent and self._broods.get(parent.id) != brood):
+            if holder.new:
                 holder.scan()
-        self._broods[parent.id] = brood
         return holders
 
     def _files(self, process: Process) -> tuple[OpenFiles | None, bool]:
@@ -145,7 +137,6 @@ class Holdings:
         kept = frozenset(identities)
         for identity in self._open.keys() - kept:
             self._open.pop(identity).close()
-        self._broods = {parent: brood for parent, brood in self._broods.items() if parent in kept}
 
 
 class _Holder:
@@ -223,7 +214,8 @@ def _tell(
     holders: list[_Holder], listeners: tuple[Listener, ...] | None, connections: frozenset[int] | None
 ) -> tuple[Process, ...]:
     beats = {beat.inode: beat for holder in holders[1:] for beat in holder.heartbeats()}
-    # The master's copies are the workers' files: stat them once.
+    # The master's copies are the workers' files: stat them once. Where they are not, a worker came or went; the number
+    # of the master's files need not show it, for a respawned worker's file takes the descriptor of the dead one's.
     if not holders[0].heartbeat_inodes <= beats.keys():
         beats |= {beat.inode: beat for beat in holders[0].heartbeats()}
     listening = None if listeners is None else frozenset(listener.inode for listener in listeners)

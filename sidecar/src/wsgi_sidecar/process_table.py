@@ -33,9 +33,15 @@ _GONE: Final = (FileNotFoundError, ProcessLookupError, PermissionError)
 class ProcessTable:
     """What was read about each process, kept between looks."""
 
-    def __init__(self, root: str = "/proc") -> None:
-        """Read nothing yet."""
+    def __init__(self, root: str = "/proc", *, most_open: int = _OPEN_DESCRIPTORS) -> None:
+        """Read nothing yet.
+
+        Args:
+            root: where /proc is.
+            most_open: processes whose `stat` stays open; the others' is opened at every look.
+        """
         self._root = root
+        self._most_open = most_open
         self._entries: dict[int, _Entry] = {}
         self._kernel_threads: set[int] = set()
         self._looks = 0
@@ -66,7 +72,7 @@ class ProcessTable:
         except _GONE:
             self._forget(pid)
         try:
-            entry = _Entry(pid, self._root, hold=len(self._entries) < _OPEN_DESCRIPTORS)
+            entry = _Entry(pid, self._root, hold=len(self._entries) < self._most_open)
             self._entries[pid] = entry
             process = entry.read(self._looks)
         except _GONE:
