@@ -168,13 +168,13 @@ def test_a_path_may_be_longer_than_a_socket_address(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "runtime", "home", "expected"),
     [
-        ((), "/run/user/1", "/home/a", ("/run/user/1/gunicorn.ctl", "/home/a/.gunicorn/gunicorn.ctl")),
-        ((), None, "/home/a/", ("/home/a/.gunicorn/gunicorn.ctl",)),
+        ((), "/run/user/1", "/srv/a", ("/run/user/1/gunicorn.ctl", "/srv/a/.gunicorn/gunicorn.ctl")),
+        ((), None, "/srv/a/", ("/srv/a/.gunicorn/gunicorn.ctl",)),
         ((), None, None, ()),
-        (("--control-socket", "/x.ctl"), "/run", "/home/a", ("/x.ctl",)),
-        (("--control-socket=a", "--control-socket=run/b"), "/run", "/home/a", ("/app/run/b",)),
-        (("--no-control-socket",), "/run", "/home/a", ()),
-        (("--control-socket",), None, "/home/a", ("/home/a/.gunicorn/gunicorn.ctl",)),
+        (("--control-socket", "/x.ctl"), "/run", "/srv/a", ("/x.ctl",)),
+        (("--control-socket=a", "--control-socket=run/b"), "/run", "/srv/a", ("/app/run/b",)),
+        (("--no-control-socket",), "/run", "/srv/a", ()),
+        (("--control-socket",), None, "/srv/a", ("/srv/a/.gunicorn/gunicorn.ctl",)),
     ],
 )
 def test_the_socket_is_sought_where_gunicorn_puts_it(

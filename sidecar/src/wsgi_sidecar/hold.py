@@ -6,8 +6,8 @@ the work again.
 
 A datagram socket that the parent holds stays bound while the work dies and starts again: the server's sends go on
 succeeding, and the kernel keeps what fits its buffer for the next run. Without it each request of the server writes 7.5
-lines to its log until somebody listens again. Measured on 20.1.0 and 27.0.1 under load, the work killed eight times: no failed
-send. Fork before anything heavy is imported: the parent then costs 4 MB of its own (PSS 4.8 MB).
+lines to its log until somebody listens again. Measured on 20.1.0 and 27.0.1 under load, the work killed eight times: no
+failed send. Fork before anything heavy is imported: the parent then costs 4 MB of its own (PSS 4.8 MB).
 
 What it cannot outlive is the end of the whole container: an image update, a failed liveness probe, an OOM kill (which
 takes the whole cgroup from Kubernetes 1.28 on).
