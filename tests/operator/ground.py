@@ -198,6 +198,7 @@ def deployment(
 def ground(cluster: Cluster, namespace: str, folder: Path) -> Iterator[Ground]:
     """Give the namespace the chart's role for the operator; end the operator, and let go of every WSGIServer."""
     here = Ground(cluster=cluster, namespace=namespace, folder=folder)
+    eventually(lambda: not _others(cluster), within_s=120, every_s=1)
     here.apply(*_account(cluster, namespace))
     try:
         yield here
@@ -207,6 +208,17 @@ def ground(cluster: Cluster, namespace: str, folder: Path) -> Iterator[Ground]:
         for name in names:
             here.kubectl("patch", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
         here.kubectl("delete", "wsgi", "--all", "--timeout=60s")
+
+
+def _others(cluster: Cluster) -> list[str]:
+    """Operators in the cluster that serve all namespaces: they would work on our objects, too."""
+    items = cluster.get("deployments", "--all-namespaces", "-l", "app.kubernetes.io/name=wsgi-operator")["items"]
+    return [item["metadata"]["namespace"] for item in items if _serves_all(item)]
+
+
+def _serves_all(operator: Mapping[str, Any]) -> bool:
+    variables = operator["spec"]["template"]["spec"]["containers"][0].get("env", ())
+    return not any(entry["name"] == "WSGI_OPERATOR_NAMESPACES" and entry.get("value") for entry in variables)
 
 
 def _account(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ import pytest
 from wsgi_operator.core.contest import LONGEST_WAIT_S, undo, wait_s
 from wsgi_operator.core.patch import Plan, plan
 from wsgi_operator.core.record import record_of
-from wsgi_operator.core.server import Obstacle
+from wsgi_operator.core.server import Obstacle, Sidecar
 from wsgi_operator.testing import NOW, applied, container, deployment, env, server
 
 
@@ -20,7 +20,7 @@ def fought(every_s, for_s):
     live = deployment()
     record, applies = planned(live, NOW).record, 0
     for now in range(int(NOW) + every_s, int(NOW) + for_s + 1, every_s):
-        undone = undo(record, live, now)
+        undone = undo(record, record, live, now)
         if not isinstance(undone, Obstacle):
             record, applies = undone, applies + 1
     return applies
@@ -58,11 +58,32 @@ def test_the_one_who_does_it_is_named():
     assert "tried again at 2026-09-21T14:13:30Z" in found.message
 
 
+def test_two_operators_over_one_workload_do_not_roll_it_for_ever():
+    ours, theirs = server(), server(sidecar=Sidecar(image="registry.example/wsgi-sidecar:other"))
+    live, applies = deployment(), 0
+    for now in range(int(NOW), int(NOW) + 3600, 10):
+        for one in (ours, theirs):
+            made = plan(one, live, now=now)
+            if isinstance(made, Plan) and made.needed:
+                live, applies = applied(live, made.config), applies + 1
+    assert applies <= 12
+    found = [plan(one, live, now=NOW + 3600) for one in (ours, theirs)]
+    assert any(isinstance(one, Obstacle) and "another wsgi-operator, whose sidecar is" in one.message for one in found)
+
+
+def test_an_upgraded_operator_brings_its_sidecar_at_once():
+    live = applied(deployment(), planned(deployment(), NOW).config)
+    made = plan(server(sidecar=Sidecar(image="registry.example/wsgi-sidecar:2")), live, now=NOW + 1)
+    assert isinstance(made, Plan)
+    assert made.needed
+
+
 def test_a_new_wish_does_not_wait():
     live = applied(deployment(), planned(deployment(), NOW).config)
     live = applied(live, planned(meddled(live), NOW).config)
-    live["spec"]["template"]["spec"]["containers"][0]["env"] = env(GUNICORN_CMD_ARGS="--preload")
-    assert planned(live, NOW + 1).needed
+    made = plan(server(generation=2), meddled(live), now=NOW + 1)
+    assert isinstance(made, Plan)
+    assert made.needed
 
 
 def test_wiped_ownership_is_no_contest():

@@ -47,6 +47,12 @@ def test_a_flag_on_one_command_line_pins_the_setting():
     assert gather(answers, Wanted()).settings[0].pinned
 
 
+def test_the_words_are_those_of_a_pod_that_knows():
+    answers = [heard("a", report(setting("workers", None, "unknown", "?"))), heard("b", report(setting("workers", 3)))]
+    found = gather(answers, Wanted()).settings[0]
+    assert (found.source, found.said_by) == ("environment", "GUNICORN_CMD_ARGS: workers")
+
+
 def test_a_silent_pod_says_nothing():
     evidence = gather([silence("a"), heard("b")], Wanted())
     assert (evidence.pods, len(evidence.heard), len(evidence.silent)) == (2, 1, 1)

@@ -170,7 +170,7 @@ def test_without_a_variable_in_the_template_the_image_is_looked_at_first():
 def test_what_the_image_sets_is_not_forgotten():
     live = deployment(container())
     for seen, wanted in ((None, 3), (Seen(cmd_args="-b :80"), 3), (None, 4), (Seen(cmd_args="-b :80 --workers=4"), 5)):
-        live = applied(live, planned(server(wanted=Wanted(workers=wanted)), live, seen=seen).config)
+        live = applied(live, planned(server(wanted=Wanted(workers=wanted), generation=wanted), live, seen=seen).config)
     assert cmd_args(live) == "-b :80 --workers=5"
 
 

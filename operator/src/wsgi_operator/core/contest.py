@@ -24,13 +24,20 @@ def wait_s(drifts: int) -> float:
     return 0.0 if drifts == 0 else min(FIRST_WAIT_S * 2.0 ** (drifts - 1), LONGEST_WAIT_S)
 
 
-def undo(record: Record, deployment: Object, now: float) -> Record | Obstacle:
-    """Undo it now, counted; or not yet, with who it is and when we try again."""
+def undo(record: Record, before: Record, deployment: Object, now: float) -> Record | Obstacle:
+    """Undo it now, counted; or not yet, with who it is and when we try again.
+
+    Args:
+        record: what we would write.
+        before: what was written last, perhaps by another operator.
+        deployment: as it is now.
+        now: Unix seconds.
+    """
     again_at = record.drift_at + wait_s(record.drifts)
     if now < again_at:
         return Obstacle(
             reason="Contested",
-            message=f"{_last_writer(deployment)} keeps changing what this WSGIServer sets in the template, "
+            message=f"{_other(record, before, deployment)} keeps changing what this WSGIServer sets in the template, "
             f"{record.drifts} times in a row: leave GUNICORN_CMD_ARGS, shareProcessNamespace and the sidecar out of "
             "what it manages (in Argo CD: ignoreDifferences), or delete this WSGIServer; tried again at "
             f"{moment(again_at)}",
@@ -39,7 +46,9 @@ def undo(record: Record, deployment: Object, now: float) -> Record | Obstacle:
     return replace(record, drifts=max(record.drifts - forgiven, 0) + 1, drift_at=now)
 
 
-def _last_writer(deployment: Object) -> str:
+def _other(record: Record, before: Record, deployment: Object) -> str:
+    if before.image != record.image:
+        return f"another wsgi-operator, whose sidecar is {before.image},"
     entries = [
         entry
         for entry in deployment["metadata"].get("managedFields") or ()

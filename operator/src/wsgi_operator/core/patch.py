@@ -105,7 +105,7 @@ def plan(server: Server, deployment: Object, *, seen: Seen | None = None, now: f
     config = _configuration(server, template, ours, original)
     needed = not covers(deployment, config) or not any(map(is_ours, deployment["metadata"].get("managedFields") or ()))
     if needed and record is not None and not ours.news(record) and not covers(deployment, {"spec": config["spec"]}):
-        undone = undo(ours, deployment, now)
+        undone = undo(ours, record, deployment, now)
         if isinstance(undone, Obstacle):
             return undone
         ours, config = undone, _configuration(server, template, undone, original)
@@ -115,6 +115,7 @@ def plan(server: Server, deployment: Object, *, seen: Seen | None = None, now: f
 def _record(server: Server, template: Object, args: _CmdArgs, share: bool, learnt: Identity) -> Record:
     return Record(
         server=server.uid,
+        generation=server.generation,
         config=_digest(template),
         cmd_args=args.ours,
         share=share,
@@ -129,8 +130,9 @@ def _record(server: Server, template: Object, args: _CmdArgs, share: bool, learn
 def _told(before: Record | None, ours: Record, now: float) -> Record:
     """The new record with what it changes; where it changes nothing, it tells of the last change still."""
     changes = _changes(before, ours)
-    if not changes and before is not None:
+    if before is not None:
         ours = replace(ours, drifts=before.drifts, drift_at=before.drift_at)
+    if before is not None and not changes:
         return replace(ours, at=before.at, changes=before.changes)
     return replace(ours, at=now, changes=changes)
 

@@ -38,6 +38,7 @@ class Record:
 
     Attributes:
         server: uid of the WSGIServer.
+        generation: of its spec.
         config: hash of the applied configuration.
         cmd_args: the text that we gave `GUNICORN_CMD_ARGS`; None if we left it alone.
         share: whether we set shareProcessNamespace.
@@ -53,6 +54,7 @@ class Record:
     """
 
     server: str
+    generation: int
     config: str
     cmd_args: str | None
     share: bool
@@ -67,8 +69,13 @@ class Record:
     changes: tuple[Change, ...] = ()
 
     def news(self, before: "Record") -> bool:
-        """Whether this record was made for something new, and not only to undo what somebody else did."""
-        return self.config != before.config
+        """Whether there is a reason for a new template other than that somebody changed it.
+
+        That is a new wish of the user's, or something learnt from the pods. The same wish and yet another template is
+        an upgraded operator, an owner's change, or another operator at work.
+        """
+        asked = (self.server, self.generation, self.learnt, self.inherited)
+        return asked != (before.server, before.generation, before.learnt, before.inherited)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
