@@ -3,10 +3,12 @@
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.servers.rooms import prepare
 from wsgi_contract.report import INCIDENT_KINDS
 from wsgi_sidecar.core.diagnosis import RULES
 
@@ -54,11 +56,23 @@ def test_every_metric_and_page_that_is_named_exists(name):
     assert all((PAGES / target).exists() for target in re.findall(r"\]\(([\w-]+\.md)", text))
 
 
+@pytest.fixture(scope="module")
+def runs():
+    """All reproductions, begun at the same time: they mostly wait."""
+    prepare()
+    with ThreadPoolExecutor(len(INCIDENT_KINDS)) as pool:
+        yield {kind: pool.submit(reproduce, kind) for kind in INCIDENT_KINDS}
+
+
+def reproduce(kind):
+    command = [sys.executable, str(PAGES / "reproduce.py"), kind]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+
+
 @pytest.mark.servers
 @pytest.mark.parametrize("kind", INCIDENT_KINDS)
-def test_the_reproduction_reproduces(kind):
-    command = [sys.executable, str(PAGES / "reproduce.py"), kind]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+def test_the_reproduction_reproduces(kind, runs):
+    run = runs[kind].result()
     if kind == NEEDS_A_CGROUP_OF_OUR_OWN and "no cgroup of our own" in run.stderr:
         pytest.skip(run.stderr.strip())
     assert run.returncode == 0, run.stdout + run.stderr
@@ -66,7 +80,6 @@ def test_the_reproduction_reproduces(kind):
 
 
 def test_an_unknown_kind_is_told_which_there_are():
-    command = [sys.executable, str(PAGES / "reproduce.py"), "nonsense"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    run = reproduce("nonsense")
     assert run.returncode == 2
     assert all(kind in run.stdout for kind in INCIDENT_KINDS)
