@@ -13,8 +13,8 @@ import pytest
 
 from wsgi_contract.report import Kill, ProcessId
 from wsgi_sidecar.core.remedy import Order
-from wsgi_sidecar.kill import strike
-from wsgi_sidecar.strays import read_process
+from wsgi_sidecar.kill import SPARE_FDS, strike
+from wsgi_sidecar.strays import Marks, process_table, read_process
 
 NOBODY = 65534
 
@@ -174,16 +174,60 @@ def test_a_tree_is_killed_while_it_grows(spawn: Spawn, token: str) -> None:
     assert kill.outcome == "killed"
 
 
-def test_forks_that_leave_the_tree_and_exec_during_the_kill_are_caught_by_kinship(spawn: Spawn, token: str) -> None:
-    root = spawn(FORK_BOMB)
-    assert root.stdout is not None
-    root.stdout.readline()
-    wait_until(lambda: len(offspring(token)) > 1, "it has begun to fork")
-    began = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
-    kill = strike(order(identity(root.pid), mark=heartbeat_inode(root.pid)))
-    assert kill.outcome == "killed"
-    # Those that had left the tree and shed every mark before the kill began are orphans, another rule's business.
-    assert [pid for pid in offspring(token) if identity(pid).started > began] == []
+SERVER_UNDER_US = """
+import subprocess, sys, time
+from wsgi_contract.report import ProcessId
+from wsgi_sidecar.core.remedy import Order
+from wsgi_sidecar.kill import SPARE_FDS, strike
+from wsgi_sidecar.strays import Marks, process_table, read_process
+from wsgi_sidecar.subreaper import adopt_orphans
+assert adopt_orphans()
+server = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, text=True)
+server.stdout.readline()
+time.sleep(0.5)
+who = read_process(server.pid).id
+kill = strike(Order(id="kill-1", target="server", slot=None, process=who, reason="stuck-arbiter", message="",
+                    bystanders=frozenset()))
+print(kill.outcome, time.clock_gettime(time.CLOCK_BOOTTIME) - kill.duration_s, flush=True)
+sys.stdin.read()
+"""
+"""A sidecar in small, to which orphans come: it ends a server that forks all the time."""
+
+
+def test_forks_that_leave_a_server_and_exec_while_it_is_killed_are_caught_by_kinship(spawn: Spawn, token: str) -> None:
+    sidecar = spawn(SERVER_UNDER_US, FORK_BOMB, stdin=subprocess.PIPE)
+    assert sidecar.stdout is not None
+    assert sidecar.stdin is not None
+    outcome, began_s = sidecar.stdout.readline().split()
+    born = {pid: identity(pid).started for pid in offspring(token) if pid != sidecar.pid}
+    sidecar.stdin.close()
+    assert outcome == "killed"
+    # Those that had left it and shed every mark before the kill began are orphans, another rule's business.
+    began = float(began_s) * os.sysconf("SC_CLK_TCK") + 1
+    assert [pid for pid, ticks in born.items() if ticks > began] == []
+
+
+def test_where_others_of_the_server_live_on_kinship_proves_nothing(spawn: Spawn) -> None:
+    root, sibling = (identity(spawn("import time; time.sleep(600)").pid) for _ in range(2))
+    assert Marks.of(order(root), process_table()).kinship is not None
+    assert Marks.of(order(root, bystanders=frozenset({sibling})), process_table()).kinship is None
+
+
+def test_who_started_the_server_without_adopting_is_no_reaper(spawn: Spawn) -> None:
+    root = identity(spawn("import time; time.sleep(600)").pid)
+    assert Marks.of(order(root), process_table()).reapers == frozenset()
+
+
+def test_what_somebody_else_starts_meanwhile_is_not_touched(spawn: Spawn) -> None:
+    root = spawn("import time; time.sleep(600)")
+    others: list[subprocess.Popen[str]] = []
+
+    def start_another() -> None:
+        others.append(spawn("import time; time.sleep(600)"))
+
+    # Same user, cgroup and environment, born during the kill, and we are the parent of both.
+    assert strike(order(identity(root.pid)), start_another).processes == 1
+    assert others[0].poll() is None
 
 
 def test_the_kill_is_called_off_at_the_second_look_before_any_signal(spawn: Spawn) -> None:
@@ -324,13 +368,28 @@ def test_more_processes_than_file_descriptors_are_killed_in_rounds(spawn: Spawn,
     wait_until(lambda: len(offspring(token)) == 61, "all children are up")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     in_use = max(int(name) for name in os.listdir("/proc/self/fd"))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 12, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 12 + SPARE_FDS, hard))
     try:
         kill = strike(order(identity(root.pid)))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert offspring(token) == []
     assert (kill.outcome, kill.processes) == ("killed", 61)
+
+
+def test_a_sidecar_without_descriptors_says_so_and_touches_nothing(spawn: Spawn) -> None:
+    import resource
+
+    root = spawn("import time; time.sleep(600)")
+    who = identity(root.pid)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (SPARE_FDS, hard))
+    try:
+        kill = strike(order(who))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (kill.outcome, root.poll()) == ("refused", None)
+    assert "file descriptor" in kill.message
 
 
 def test_no_descriptor_is_left_behind(spawn: Spawn) -> None:

@@ -7,7 +7,6 @@ what it leaves behind when it dies is reaped here.
 Signals are taken with sigwaitinfo in the main thread, never in handlers: nothing is interrupted, nothing is lost.
 """
 
-import ctypes
 import os
 import shutil
 import signal
@@ -27,7 +26,6 @@ PYTHON_IGNORES: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 """Python ignores these two for itself, and what is ignored stays so over exec."""
 SI_KERNEL: Final = 128
 """si_code of a signal that the kernel made, for example for Ctrl-C: the whole foreground group has got it already."""
-PR_SET_CHILD_SUBREAPER: Final = 36
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
 
@@ -53,12 +51,6 @@ def take_signals() -> frozenset[signal.Signals]:
     taken = frozenset({*FORWARDED, signal.SIGCHLD})
     signal.pthread_sigmask(signal.SIG_BLOCK, taken)
     return taken
-
-
-def adopt_orphans() -> bool:
-    """Become the parent of whatever our descendants leave behind; whether the kernel agreed."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    return bool(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
 
 class Child:

@@ -12,10 +12,12 @@ without the sweep left 66 alive, psutil's children(recursive) 70.
 
 import errno
 import os
+import resource
 import select
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Literal
 
 from wsgi_contract.report import Kill, KillOutcome, ProcessId
@@ -26,6 +28,9 @@ DEADLINE_S: Final = 5.0
 """SIGKILL takes milliseconds. A process in uninterruptible sleep may take for ever: it is told as a survivor."""
 STANDSTILL_S: Final = 1.0
 """How long a walk waits for stopped processes to stand still; one stuck in the kernel must not hold up the rest."""
+SPARE_FDS: Final = 32
+"""Descriptors left to others while a tree is held: to /proc in between, and to the port's connections. The kernel gives
+the lowest free one, so a number near the limit tells that few are left."""
 PAUSE_S: Final = 0.001
 
 SecondLook = Callable[[], str | None]
@@ -47,6 +52,9 @@ def strike(order: Order, second_look: SecondLook = lambda: None, *, deadline_s: 
     stroke = _Stroke(order, deadline_s)
     try:
         return stroke.run(second_look)
+    except BaseException:
+        stroke.finish_off()
+        raise
     finally:
         stroke.let_go()
 
@@ -60,11 +68,14 @@ class _Stroke:
         self._deadline_s = deadline_s
         self._at = time.time()
         self._began = time.monotonic()
-        self._marks = Marks.of(order.process.pid, order.mark)
+        # Made right before the first signal, when the last of what must not be touched has been born.
+        self._marks: Marks
         self._caught: dict[ProcessId, int] = {}
         self._out_of_fds: set[ProcessId] = set()
+        self._highest_fd = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FDS
         self._refused: set[ProcessId] = set()
         self._ended = 0
+        self._struck = False
 
     def run(self, second_look: SecondLook) -> Kill:
         table = process_table()
@@ -73,15 +84,19 @@ class _Stroke:
         if self._root.pid in self._untouchable(table):
             return self._told("refused", "it is this sidecar, its ancestor, init or a bystander")
         if not self._open(self._root):
+            if self._out_of_fds:
+                return self._told("refused", "the sidecar has no file descriptor left to hold it by")
             return self._told("gone", "it had ended before the first signal")
         if (doubt := second_look()) is not None:
             return self._told("spared", f"spared, because at the second look {doubt}")
         self._at, self._began = time.time(), time.monotonic()
+        self._marks = Marks.of(self._order, process_table())
         match self._send(self._root, signal.SIGSTOP):
             case "gone":
                 return self._told("gone", "it had ended before the first signal")
             case "refused":
                 return self._told("refused", f"the kernel refuses signals from uid {os.geteuid()}")
+        self._struck = True
         self._end_all()
         return self._told("survived" if self._left() else "killed")
 
@@ -137,6 +152,10 @@ class _Stroke:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 self._out_of_fds.add(process)
             return False
+        if pidfd >= self._highest_fd:
+            os.close(pidfd)
+            self._out_of_fds.add(process)
+            return False
         # Only now is it certain whom the pidfd means: until it was open the pid could have been given away.
         seen = read_process(process.pid)
         if seen is None or seen.id != process:
@@ -182,6 +201,12 @@ class _Stroke:
     def _left(self) -> tuple[ProcessId, ...]:
         table = process_table() if self._out_of_fds else {}
         return (*self._caught, *(process for process in self._out_of_fds if lives(process, table)))
+
+    def finish_off(self) -> None:
+        """End those that were caught, if the stroke broke off behind its first signal: nobody is to stay stopped."""
+        for pidfd in self._caught.values() if self._struck else ():
+            with suppress(OSError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
     def let_go(self) -> None:
         """Close every pidfd that is still held."""

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from wsgi_contract.report import SidecarInfo
 from wsgi_sidecar import __version__, log
-from wsgi_sidecar.child import Child, adopt_orphans, take_signals, wait_for_end
+from wsgi_sidecar.child import Child, take_signals, wait_for_end
 from wsgi_sidecar.config import Config, ConfigError
 from wsgi_sidecar.core.lines import Line
 from wsgi_sidecar.core.telling import Teller
@@ -23,6 +23,7 @@ from wsgi_sidecar.metrics import StateCollector
 from wsgi_sidecar.orders import PolicyFile
 from wsgi_sidecar.proc import ProcReader
 from wsgi_sidecar.server_files import ServerFiles
+from wsgi_sidecar.subreaper import adopt_orphans
 from wsgi_sidecar.watch import Ground, Watch
 from wsgi_sidecar.web import Pages, WebThread, listen
 

@@ -3,17 +3,19 @@
 In: /proc. Out: `Seen` by pid, sets of pids, and `Marks` that tell a stray. Rule: read anew for every walk, nothing
 kept; a process that vanishes while we look is not there.
 
-A fork that left its tree (double fork, setsid) is known by marks: it holds open the tree's own heartbeat file, or it
-was born during the kill with the root's user, cgroup and environment and has no parent but a reaper.
+A fork that left its tree (double fork, setsid) is known by marks: it holds open the tree's own heartbeat file, or,
+where a whole server ends, it was born during the kill with the root's user, cgroup and environment and has no parent
+but a reaper. A worker's stray that shed its mark by an exec is an orphan, which has a rule of its own.
 """
 
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wsgi_contract.report import ProcessId
+from wsgi_sidecar.core.remedy import Order
+from wsgi_sidecar.subreaper import adopts_orphans
 
 HEARTBEAT_NAME = "wgunicorn-"
 
@@ -91,37 +93,56 @@ class Marks:
 
     Attributes:
         inode: of the heartbeat file that only this tree holds open; None where there is none.
-        born_from: start ticks: those born since the kill began are looked at for kinship with the root.
-        kinship: what they must then share with the root; None where it could not be read.
-        strangers: older processes that hold no such file: looked at once, their fds would cost too much each time.
+        kinship: what those born during the kill must share with the root; None where it could not be read, or where
+            others of the same server outlive the kill: what those start meanwhile looks the same.
+        reapers: who their parent must be: whoever adopts what this tree leaves behind.
+        strangers: who was there before the kill and holds no such file: asked once, fds cost too much each time.
+        older: who was there before the kill.
     """
 
     inode: int | None
-    born_from: int
     kinship: tuple[object, ...] | None
+    reapers: frozenset[int]
+    older: frozenset[ProcessId]
     strangers: set[ProcessId] = field(default_factory=set)
 
     @classmethod
-    def of(cls, root: int, inode: int | None) -> "Marks":
-        """The marks of a tree that is about to be ended."""
-        ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
-        return cls(inode=inode, born_from=ticks, kinship=_kinship(root))
+    def of(cls, order: Order, table: Table) -> "Marks":
+        """The marks of a tree that is about to be ended, given who lives now."""
+        return cls(
+            inode=order.mark,
+            kinship=None if order.bystanders else _kinship(order.process.pid),
+            reapers=_reapers(order.process.pid, table),
+            older=frozenset(seen.id for seen in table.values()),
+        )
 
     def strays(self, table: Table, known: set[int]) -> set[int]:
         """Those of the table that left the tree; `known` are in it, or out of reach anyway."""
-        reapers = {1, *ancestors(os.getpid(), table)}
         candidates = (seen for pid, seen in table.items() if pid not in known and not seen.ended)
-        return {seen.id.pid for seen in candidates if self._kin(seen, reapers)}
+        return {seen.id.pid for seen in candidates if self._kin(seen)}
 
-    def _kin(self, seen: Seen, reapers: set[int]) -> bool:
+    def _kin(self, seen: Seen) -> bool:
         if seen.id in self.strangers:
             return False
         if self.inode is not None and _holds(seen.id.pid, self.inode):
             return True
-        if seen.id.started < self.born_from:
+        if seen.id in self.older:
             self.strangers.add(seen.id)
             return False
-        return self.kinship is not None and seen.ppid in reapers and _kinship(seen.id.pid) == self.kinship
+        return self.kinship is not None and seen.ppid in self.reapers and _kinship(seen.id.pid) == self.kinship
+
+
+def _reapers(root: int, table: Table) -> frozenset[int]:
+    """Who adopts what the tree leaves behind, and starts nothing like it itself.
+
+    A process that starts servers may start their like at any moment, with the same user and environment: a script that
+    is init, for one. So init counts only where the server does not descend from it, as in a pod; and we ourselves
+    where it descends from us, for we start nothing while we kill.
+    """
+    above = set(ancestors(root, table))
+    if os.getpid() in above:
+        return frozenset({os.getpid()} if adopts_orphans() else ())
+    return frozenset() if 1 in above else frozenset({1})
 
 
 def _kinship(pid: int) -> tuple[object, ...] | None:
