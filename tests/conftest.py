@@ -98,4 +98,4 @@ def _need(name: str, *args: str, without: str = "") -> None:
     if refusal and os.environ.get("REQUIRE_CLUSTER") == "1":
         pytest.fail(f"REQUIRE_CLUSTER=1, and:\n{refusal}", pytrace=False)
     if refusal:
-        pytest.skip(f"no cluster: {refusal.splitlines()[-1]}")
+        pytest.skip(f"no cluster: {refusal.splitlines()[-1].removeprefix('error: ')}")
