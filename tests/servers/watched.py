@@ -162,6 +162,11 @@ class Beside(Told):
         """All that it printed."""
         return self._log_path.read_text(errors="replace")
 
+    @property
+    def pid(self) -> int:
+        """The sidecar's."""
+        return self._process.pid
+
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
         """Signal it, and give its exit code."""
         self._process.send_signal(signal_number)

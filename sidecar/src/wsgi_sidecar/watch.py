@@ -210,9 +210,13 @@ class Watch:
         )
 
     def _closeups(self, wanted: frozenset[ProcessId], family: Family) -> dict[ProcessId, Closeup]:
-        listeners = family.listeners or ()
-        taken = ((process, self._ground.reader.closeup(process, listeners)) for process in sorted(wanted))
+        taken = ((process, self._closeup(process, family)) for process in sorted(wanted))
         return {process: closeup for process, closeup in taken if closeup is not None}
+
+    def _closeup(self, process: ProcessId, family: Family) -> Closeup | None:
+        # Only a worker accepts connections; asking whose they are is most of what a closeup costs.
+        listeners = (family.listeners or ()) if family.worker(process) else ()
+        return self._ground.reader.closeup(process, listeners)
 
     def _carry_out(self, decisions: tuple[Decision, ...], sight: Sight) -> tuple[Kill, ...]:
         kills: list[Kill] = []
@@ -232,7 +236,7 @@ class Watch:
 
         def look_again() -> str | None:
             time.sleep(SECOND_LOOK_S)
-            second = self._ground.reader.closeup(fault.process, sight.family.listeners or ())
+            second = self._closeup(fault.process, sight.family)
             if first is None or second is None:
                 return "it could not be looked at again"
             return rule_of(fault).doubt(first, second, sight.terms, sight.policy)
