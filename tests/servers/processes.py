@@ -20,8 +20,12 @@ _numbers = itertools.count()
 
 
 def new_mark() -> str:
-    """A mark of this very process: `<pid>.<start ticks>.<number>`."""
-    return f"{os.getpid()}.{_started(os.getpid())}.{next(_numbers)}"
+    """A mark of this very process: `<PID namespace>.<pid>.<start ticks>.<number>`."""
+    return f"{_namespace()}.{os.getpid()}.{_started(os.getpid())}.{next(_numbers)}"
+
+
+def _namespace() -> int:
+    return os.stat("/proc/self/ns/pid").st_ino
 
 
 def marked(mark: str) -> tuple[int, ...]:
@@ -88,8 +92,9 @@ def _kill(pid: int, mark: str) -> bool:
 
 
 def _owner_lives(mark: str) -> bool:
-    pid, started, _ = mark.split(".")
-    return _started(int(pid)) == int(started)
+    """Whether its owner lives; one of another PID namespace is nobody whose pid would mean anything here."""
+    namespace, pid, started, _ = mark.split(".")
+    return int(namespace) != _namespace() or _started(int(pid)) == int(started)
 
 
 def _started(pid: int) -> int | None:
