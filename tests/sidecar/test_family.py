@@ -245,6 +245,25 @@ def test_no_orphan_is(innocent: Process) -> None:
     assert orphans(seen(master(1), child(101, 1), innocent)) == []
 
 
+DAEMON = process(120, ppid=1, started=6000, session=119, command=("crond",))
+
+
+@pytest.mark.parametrize(
+    ("left", "expected"),
+    [
+        pytest.param(DAEMON, [], id="a daemon of the entrypoint, or what an exec left running"),
+        pytest.param(replace(DAEMON, says_gunicorn=False), [], id="whose environment knows no gunicorn"),
+        pytest.param(replace(DAEMON, says_gunicorn=True), [120], id="whose environment names gunicorn"),
+        pytest.param(replace(DAEMON, session=0), [120], id="of the server's own session"),
+        pytest.param(replace(DAEMON, command=COMMAND), [120], id="forked, so with the master's command line"),
+        pytest.param(replace(DAEMON, command=("gunicorn: worker [a]",)), [120], id="forked from a worker with a title"),
+        pytest.param(replace(DAEMON, command=("/usr/bin/gunicorn", "-D", "b:b")), [], id="another gunicorn, detached"),
+    ],
+)
+def test_an_orphan_bears_a_sign_of_the_server(left: Process, expected: list[int]) -> None:
+    assert orphans(seen(master(1), child(101, 1), left)) == expected
+
+
 def test_what_an_exec_started_stays_exempt_when_the_exec_ends() -> None:
     shell = process(120, ppid=0, started=6000, command=("bash",))
     first = seen(master(1), child(101, 1), shell, process(121, ppid=120, started=6001))

@@ -112,6 +112,10 @@ class Holdings:
             if process not in self._open:
                 files.close()
 
+    def sockets(self) -> dict[ProcessId, frozenset[int]]:
+        """Inodes of all sockets of each process looked at, as of its last scan; each scan makes a new set."""
+        return {who: files.sockets for who, files in self._open.items() if files.scanned}
+
     def _with_children(self, parent: Process, kinship: Kinship) -> list["_Holder"]:
         """A parent and its children, each scanned if it is new."""
         holders = [_Holder(process, *self._files(process)) for process in (parent, *kinship.children(parent))]
@@ -246,6 +250,7 @@ def _told(
         uid=seen.uid,
         gid=seen.gid,
         started_at=seen.started_at,
+        session=seen.session,
         fd_count=files.count_at_scan,
         heartbeats=tuple(beats[inode] for inode in files.heartbeat_inodes if inode in beats),
         listeners=None if listening is None else files.sockets & listening,

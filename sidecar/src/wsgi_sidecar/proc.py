@@ -17,6 +17,7 @@ from wsgi_sidecar.core.snapshot import Closeup, Listener, Snapshot, Thread
 from wsgi_sidecar.holdings import Holdings
 from wsgi_sidecar.process_table import ProcessTable
 from wsgi_sidecar.sockets import SocketTable
+from wsgi_sidecar.strangers import Strangers
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _GONE: Final = (FileNotFoundError, ProcessLookupError)
@@ -39,6 +40,7 @@ class ProcReader:
         self._table = ProcessTable(root)
         self._sockets = sockets or SocketTable(root)
         self._holdings = Holdings(self._sockets, root)
+        self._strangers = Strangers(root)
         self._master: ProcessId | None = None
 
     def close(self) -> None:
@@ -68,6 +70,7 @@ class ProcReader:
             processes |= {process.id.pid: process for process in held.processes}
             for identity in held.vanished:
                 del processes[identity.pid]
+            processes |= self._strangers.asked(processes.values(), master)
         return Snapshot(
             at=at,
             monotonic=monotonic,
@@ -75,6 +78,10 @@ class ProcReader:
             listeners=listeners,
             observer_pid=os.getpid(),
         )
+
+    def sockets(self) -> dict[ProcessId, frozenset[int]]:
+        """Inodes of all sockets that the server's own processes held at the last look; see `Holdings.sockets`."""
+        return self._holdings.sockets()
 
     def closeup(self, process: ProcessId, listeners: Collection[Listener]) -> Closeup | None:
         """Look closely at one process; None if it is gone.

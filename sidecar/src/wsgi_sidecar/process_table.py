@@ -132,7 +132,8 @@ class _Entry:
 
     def _parse(self, data: bytes, *, due: bool) -> Process:
         opening, closing = data.index(b"("), data.rindex(b")")
-        # proc_pid_stat(5), counted from field 3: state 0, ppid 1, utime 11, stime 12, threads 17, starttime 19, rss 21.
+        # proc_pid_stat(5), counted from its third field: state 0, ppid 1, session 3, utime 11, stime 12, threads 17,
+        # starttime 19, rss 21.
         fields = data[closing + 2 :].split(None, 22)
         identity = ProcessId(pid=int(data[:opening]), started=int(fields[19]))
         name = data[opening + 1 : closing].decode(errors="replace")
@@ -155,6 +156,7 @@ class _Entry:
             uid=self._uid,
             gid=self._gid,
             started_at=self._started_at,
+            session=int(fields[3]),
         )
 
     def _read_what_rarely_changes(self, identity: ProcessId) -> None:

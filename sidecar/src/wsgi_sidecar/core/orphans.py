@@ -4,8 +4,10 @@ In: the processes of a look, the master, what earlier looks remember. Out: the o
 worker's tree, and known to have come from a worker by one of three marks:
 
 - *cgroup*: it shares the master's cgroup, is not in the master's tree, and hangs below process 1, which is where the
-  kernel puts those whose parent died. It tells all of them, whenever the sidecar started, but only where the cgroup is
-  the server's container's own: not where the sidecar shares it, nor in a login session.
+  kernel puts those whose parent died. This works whenever the sidecar started, but only where the cgroup is the
+  server's container's own: not where the sidecar shares it, nor in a login session. A daemon of the image's entrypoint
+  and what a `kubectl exec` left running hang there, too, so one more sign is asked for: the server's session (they
+  lead or have another), the master's own command line (a fork), or gunicorn's name in the environment (an exec).
 - *adoption*: its parent is the adopter, a child subreaper of ours, to which the kernel gives orphans.
 - *ancestry*: an earlier look saw it in a worker's tree. It tells only those that lived at a look before their worker
   died.
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wsgi_contract.report import ProcessId
+from wsgi_sidecar.core.command import role
 from wsgi_sidecar.core.kinship import Kinship
 from wsgi_sidecar.core.snapshot import Process
 
@@ -101,7 +104,7 @@ def find_orphans(
         root = _root(process, kinship, above)
         if adopter is not None and root.ppid == adopter:
             return True
-        return by_cgroup and _within(process.cgroup, master.cgroup) and root.ppid == INIT
+        return by_cgroup and is_stranger(root, master) and (_is_servers(root, master) or _is_servers(process, master))
 
     return tuple(process for process in processes if is_orphan(process))
 
@@ -114,6 +117,21 @@ def _root(process: Process, kinship: Kinship, above: set[int]) -> Process:
             break
         root = ancestor
     return root
+
+
+def is_stranger(process: Process, master: Process) -> bool:
+    """Whether it runs in the master's cgroup without a parent there: an orphan, unless it is no business of ours."""
+    return process.ppid == INIT and process.id != master.id and _within(process.cgroup, master.cgroup)
+
+
+def _is_servers(process: Process, master: Process) -> bool:
+    """Whether it bears a sign of the server it came from."""
+    return (
+        process.session == master.session
+        or process.command == master.command
+        or role(process.command) == "worker"
+        or bool(process.says_gunicorn)
+    )
 
 
 def _within(cgroup: str, other: str) -> bool:

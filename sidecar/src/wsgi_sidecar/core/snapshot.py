@@ -44,6 +44,9 @@ class Process:
         uid: real user id.
         gid: real group id.
         started_at: wall clock at its start, Unix seconds; fixed at first sight, so a clock step does not move it.
+        session: session id: who starts a container or a `kubectl exec` leads a session of its own.
+        says_gunicorn: its environment names a gunicorn as the server it was started by; None where the kernel refused,
+            or nobody looked: only strangers in the master's cgroup are asked.
         fd_count: open file descriptors; None where the kernel refused, or nobody looked: only masters and their
             children are looked at that closely.
         heartbeats: gunicorn heartbeat files it holds; None likewise.
@@ -64,6 +67,8 @@ class Process:
     uid: int
     gid: int
     started_at: float
+    session: int = 0
+    says_gunicorn: bool | None = None
     fd_count: int | None = None
     heartbeats: tuple[HeartbeatFile, ...] | None = None
     listeners: frozenset[int] | None = None
