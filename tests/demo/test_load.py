@@ -60,11 +60,12 @@ def test_exactly_the_allowed_number_of_requests_is_made() -> None:
     assert 0 < tally.median_s <= (tally.p99_s or 0) <= (tally.slowest_s or 0)
 
 
-@pytest.mark.parametrize(("keep_alive", "connections"), [(False, 20), (True, 2)])
-def test_a_connection_serves_one_request_or_all_of_its_client(keep_alive: bool, connections: int) -> None:
+# One of two clients may have asked all 20 before the other begins.
+@pytest.mark.parametrize(("keep_alive", "connections"), [(False, {20}), (True, {1, 2})])
+def test_a_connection_serves_one_request_or_all_of_its_client(keep_alive: bool, connections: set[int]) -> None:
     with page() as port:
         run(port, keep_alive=keep_alive)
-        assert len(Page.connections) == connections
+        assert len(Page.connections) in connections
 
 
 @pytest.mark.parametrize(
