@@ -31,6 +31,17 @@ class Policy:
         orphan_exempt: names (`ps -o comm`) of processes that may outlive their worker; `*` and `?` are allowed.
         kills_per_minute: budget of kills; beyond it the sidecar waits and says so.
         cooldown_s: seconds between two kills for the same slot.
+        memory_recycle_share: share of the container's memory limit from which on the worker that grew most is asked to
+            end and be replaced, one at a time; 0 (the default) never.
+        request_told_s: seconds after which a request that no timeout bounds is told as stuck; a long poll or a report
+            of some minutes is healthy.
+        request_limit_s: seconds after which the worker with such a request is ended; 0 never: how long a request may
+            take is for its owner to say.
+        boot_told_s: seconds after which a worker that idles in its boot is told.
+        boot_limit_s: seconds after which a worker that still boots is ended; 0 never. An import of 20 s is healthy, one
+            of two minutes on a throttled CPU, too.
+        stacks: whether the Python stacks of a process are taken before it is ended: names of functions, files and
+            threads, never values.
     """
 
     mode: Mode = "Enforce"
@@ -42,6 +53,12 @@ class Policy:
     end_orphans: bool = True
     orphan_grace_s: float = 1.5
     orphan_exempt: tuple[str, ...] = ()
+    memory_recycle_share: float = 0.0
+    request_told_s: float = 300.0
+    request_limit_s: float = 0.0
+    boot_told_s: float = 60.0
+    boot_limit_s: float = 300.0
+    stacks: bool = True
 
 
 MOST_PATTERNS = 64
@@ -53,6 +70,11 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "cooldown_s": (0.0, 3600.0),
     "stuck_window_s": (3.0, 600.0),
     "orphan_grace_s": (0.0, 3600.0),
+    "memory_recycle_share": (0.0, 0.99),
+    "request_told_s": (1.0, 86400.0),
+    "request_limit_s": (0.0, 86400.0),
+    "boot_told_s": (1.0, 3600.0),
+    "boot_limit_s": (0.0, 86400.0),
 }
 
 
