@@ -4,6 +4,7 @@ from wsgi_contract.policy import Policy
 from wsgi_contract.report import (
     SCHEMA,
     AcceptQueue,
+    Container,
     Counts,
     Evidence,
     Finding,
@@ -13,7 +14,9 @@ from wsgi_contract.report import (
     PodIdentity,
     ProcessId,
     Report,
+    Saturation,
     ServerInfo,
+    SharedSocket,
     SidecarInfo,
     Unknown,
     WorkerInfo,
@@ -53,6 +56,7 @@ REPORT = Report(
             threads=4,
             connections=5,
             rss_bytes=30_000_000,
+            busy=2,
         ),
     ),
     accept_queue=AcceptQueue(length=3, limit=2048, listeners=("0.0.0.0:8000", "unix:/run/app.sock")),
@@ -96,5 +100,16 @@ REPORT = Report(
     ),
     unknowns=(Unknown(what="heartbeats", why="uid 2000 against 1000", remedy="run as uid 1000"),),
     policy=Policy(mode="DryRun", frozen_window_s=6.0),
+    container=Container(
+        cpu_limit_cores=0.5,
+        memory_limit_bytes="unlimited",
+        memory_working_set_bytes=200_000_000,
+        throttled_s=1.5,
+        oom_kills=1,
+    ),
+    saturation=Saturation(ratio=0.75, busy=3.0, slots=4, waiting=0),
+    shared_sockets=(
+        SharedSocket(peer="10.0.0.5:5432", service="PostgreSQL", holders=(WORKER,), users=(WORKER,), moved=True),
+    ),
     findings=(Finding(id="x", what="seen", why="hurts", fix="--this", link="https://docs.gunicorn.org"),),
 )

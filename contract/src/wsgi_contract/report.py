@@ -32,6 +32,7 @@ ServerKind = Literal["gunicorn", "uwsgi", "uvicorn", "granian", "hypercorn"]
 WorkerState = Literal["booting", "alive", "draining", "overdue"]
 KillTarget = Literal["worker", "server", "orphan"]
 KillOutcome = Literal["killed", "survived", "gone", "spared", "dry-run", "refused"]
+Limit = float | Literal["unlimited"]
 
 RESTART_REASONS: Final[tuple[RestartReason, ...]] = (
     "timeout", "oom", "max_requests", "reload", "boot-error", "signal", "watchdog", "unknown",
@@ -121,6 +122,7 @@ class WorkerInfo:
         threads: operating system threads.
         connections: accepted connections that it holds; None where its fds could not be read.
         rss_bytes: resident memory.
+        busy: threads of it that work on a request (sync: 0 or 1); None where it cannot be told, or nobody looked yet.
     """
 
     slot: int
@@ -133,6 +135,7 @@ class WorkerInfo:
     threads: int
     connections: int | None
     rss_bytes: int
+    busy: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +151,89 @@ class AcceptQueue:
     length: int
     limit: int | None
     listeners: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """What the server's container may use, and how hard it leans on that; each None where it could not be read.
+
+    Attributes:
+        cpu_limit_cores: quota as cores.
+        memory_limit_bytes: beyond it the kernel kills.
+        memory_working_set_bytes: used now, without the page cache that the kernel can drop.
+        throttled_s: seconds that the quota held it back, since the container started.
+        oom_kills: processes that the kernel's OOM killer ended, since the container started.
+    """
+
+    cpu_limit_cores: Limit | None
+    memory_limit_bytes: Limit | None
+    memory_working_set_bytes: int | None
+    throttled_s: float | None
+    oom_kills: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saturation:
+    """How much of what the server can do at a time is taken.
+
+    Attributes:
+        ratio: 0 idle, 1 all taken, up to 2: as many requests wait as are served; smoothed over some 15 s.
+        busy: slots taken now: workers (sync), threads (gthread), or the cores that event loops use.
+        slots: all of them.
+        waiting: requests and connections that wait for one: in the accept queue, or unread in a worker.
+    """
+
+    ratio: float
+    busy: float
+    slots: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedSocket:
+    """A connection that several of master and workers hold, none of them having accepted it.
+
+    Attributes:
+        peer: the far end's address.
+        service: what usually listens there, for example `PostgreSQL`; None where its port says nothing.
+        holders: processes that hold it.
+        users: those of them that were seen using it.
+        moved: whether bytes moved on it while we looked; None where the kernel does not tell.
+    """
+
+    peer: str
+    service: str | None
+    holders: tuple[ProcessId, ...]
+    users: tuple[ProcessId, ...]
+    moved: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestTotals:
+    """Requests that the server says it answered, since the sidecar began to listen.
+
+    Attributes:
+        count: all of them.
+        by_status: (code, responses), codes outside 100 to 599 as `other`; None where the source does not tell.
+        durations: (upper bound in seconds, requests in that bucket alone) for buckets that are not empty, bound None
+            beyond the last; neighbouring bounds are a factor of 1.28 apart at most. None where it does not tell.
+        duration_sum_s: of all requests.
+        by_slot: (slot, requests), dead workers' included; empty where the sender is not known.
+        log_lines: (level, lines) of the server's log; None where it does not tell.
+        dropped: datagrams that the kernel threw away: the other numbers are too small; None where it does not say.
+        forwarded: datagrams passed on to the owner's statsd; None where none is.
+        forward_failed: those that could not be passed on; None likewise.
+    """
+
+    count: int
+    by_status: tuple[tuple[str, int], ...] | None
+    durations: tuple[tuple[float | None, int], ...] | None
+    duration_sum_s: float
+    by_slot: tuple[tuple[int, int], ...] = ()
+    log_lines: tuple[tuple[str, int], ...] | None = None
+    dropped: int | None = None
+    forwarded: int | None = None
+    forward_failed: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,6 +396,10 @@ class Report:
         unknowns: what cannot be seen, and the remedy.
         policy: in force.
         findings: what the lint says about the set-up; a fact that is unknown gives no finding.
+        container: None where no server was found.
+        saturation: None where it cannot be told: an unknown setting, another server, or too few looks.
+        shared_sockets: None where they could not be looked for.
+        requests: None where nobody told them: statsd is off, or the server has no numbers.
     """
 
     schema: int
@@ -328,6 +418,10 @@ class Report:
     unknowns: tuple[Unknown, ...]
     policy: Policy
     findings: tuple[Finding, ...] = ()
+    container: Container | None = None
+    saturation: Saturation | None = None
+    shared_sockets: tuple[SharedSocket, ...] | None = None
+    requests: RequestTotals | None = None
 
     def setting(self, name: str) -> Setting | None:
         """The setting of that name, if the Report has it."""

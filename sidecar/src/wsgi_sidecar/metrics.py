@@ -8,9 +8,11 @@ Counters of label values that can happen exist from the start as 0: the first in
 rate() would miss it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
+from math import inf
 from typing import Final
 
 from prometheus_client.core import (
@@ -22,7 +24,7 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from wsgi_contract.report import RESTART_REASONS, KillOutcome, Report, WorkerInfo
+from wsgi_contract.report import RESTART_REASONS, KillOutcome, Limit, Report, WorkerInfo
 from wsgi_sidecar.core.account import KillLabels, Ledger
 from wsgi_sidecar.core.diagnosis import RULES
 from wsgi_sidecar.core.stopwatch import BOUNDS_S, Stopwatch
@@ -31,6 +33,9 @@ KILL_OUTCOMES: Final[tuple[KillOutcome, ...]] = ("killed", "survived", "gone", "
 POSSIBLE_KILLS: Final[tuple[KillLabels, ...]] = tuple(
     (rule.target, rule.kind, outcome) for rule in RULES if rule.target is not None for outcome in KILL_OUTCOMES
 )
+
+MOST_PEERS: Final = 20
+"""Series of shared sockets: more peers than that are told in the Report alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,10 @@ class StateCollector(Collector):
             yield from _server(published.report)
             yield from _workers(published.report)
             yield from _accept_queue(published.report)
+            yield from _container(published.report)
+            yield from _crowd(published.report)
+            yield from _findings(published.report)
+            yield from _requests(published.report.requests)
             yield from _totals(published.report, published.ledger)
 
 
@@ -116,6 +125,101 @@ def _accept_queue(report: Report) -> Iterator[Metric]:
     if queue is not None:
         yield _gauge("wsgi_accept_queue_length", "Connections that no worker has accepted yet.", queue.length)
         yield from _known("wsgi_accept_queue_limit", "Backlog in force, over all listeners.", queue.limit)
+
+
+def _container(report: Report) -> Iterator[Metric]:
+    container = report.container
+    if container is None:
+        return
+    yield from _limit("wsgi_container_cpu_limit_cores", "CPU quota; +Inf if there is none.", container.cpu_limit_cores)
+    yield from _limit(
+        "wsgi_container_memory_limit_bytes", "Memory limit; +Inf if there is none.", container.memory_limit_bytes
+    )
+    yield from _known(
+        "wsgi_container_memory_working_set_bytes",
+        "Memory used, without the page cache that can be dropped.",
+        container.memory_working_set_bytes,
+    )
+    yield from _count(
+        "wsgi_container_cpu_throttled_seconds", "Time for which the quota held it back.", container.throttled_s
+    )
+    yield from _count("wsgi_container_oom_kills", "Processes that the kernel killed for memory.", container.oom_kills)
+
+
+def _limit(name: str, text: str, limit: Limit | None) -> Iterator[Metric]:
+    yield from _known(name, text, inf if limit == "unlimited" else limit)
+
+
+def _count(name: str, text: str, value: float | None) -> Iterator[Metric]:
+    if value is not None:
+        yield CounterMetricFamily(name, text, value=value)
+
+
+def _crowd(report: Report) -> Iterator[Metric]:
+    told = report.saturation
+    yield from _known(
+        "wsgi_saturation_ratio",
+        "(busy + min(waiting, slots)) / slots, smoothed over 15 s: 0 idle, 1 full, 2 as many wait as are served.",
+        told.ratio if told else None,
+    )
+    yield from _known("wsgi_slots", "Requests that the server can work on at a time.", told.slots if told else None)
+    yield from _known("wsgi_busy_slots", "Slots taken at the last count.", told.busy if told else None)
+    yield from _known("wsgi_waiting_requests", "Requests that wait for a slot.", told.waiting if told else None)
+    yield _by_slot(
+        "wsgi_worker_busy_threads",
+        "Threads of the worker that work on a request.",
+        ((worker, worker.busy) for worker in report.workers or ()),
+    )
+    if report.shared_sockets is not None:
+        shared = GaugeMetricFamily(
+            "wsgi_shared_sockets", "Connections that several of master and workers hold.", labels=("peer",)
+        )
+        peers = Counter(each.peer for each in report.shared_sockets)
+        for peer, count in sorted(peers.items())[:MOST_PEERS]:
+            shared.add_metric((peer,), count)
+        yield shared
+
+
+def _findings(report: Report) -> Iterator[Metric]:
+    family = GaugeMetricFamily("wsgi_lint_findings", "1 for each fault in the server's set-up.", labels=("id",))
+    for finding in report.findings:
+        family.add_metric((finding.id,), 1)
+    yield family
+
+
+def _requests(told: RequestTotals | None) -> Iterator[Metric]:
+    if told is None:
+        return
+    yield from _counted("wsgi_requests", "Responses of the server, by status.", "status", told.by_status)
+    yield from _counted("wsgi_worker_requests", "Requests that the slot's workers served.", "slot", told.by_slot or None)
+    yield from _counted("wsgi_log_lines", "Lines of the server's own log.", "level", told.log_lines)
+    if told.durations is not None:
+        yield _durations(told.durations, told.duration_sum_s)
+    ends = (("sent", told.forwarded), ("failed", told.forward_failed))
+    forwarded = tuple((outcome, count) for outcome, count in ends if count is not None)
+    yield from _counted("wsgi_statsd_forwarded", "Datagrams passed on.", "outcome", forwarded or None)
+    if told.dropped is not None:
+        text = "Datagrams of the server that were lost, so that requests are undercounted."
+        yield CounterMetricFamily("wsgi_statsd_dropped", text, value=told.dropped)
+
+
+def _counted(name: str, text: str, label: str, counts: Iterable[tuple[object, int]] | None) -> Iterator[Metric]:
+    if counts is not None:
+        family = CounterMetricFamily(name, text, labels=(label,))
+        for value, count in counts:
+            family.add_metric((str(value),), count)
+        yield family
+
+
+def _durations(durations: Iterable[tuple[float | None, int]], sum_s: float) -> Metric:
+    family = HistogramMetricFamily("wsgi_request_duration_seconds", "How long requests took, as the server says.")
+    finite = [(bound, count) for bound, count in durations if bound is not None]
+    buckets = [
+        (str(edge), float(sum(count for bound, count in finite if bound <= edge))) for edge in PUBLISHED_BOUNDS_S
+    ]
+    buckets.append(("+Inf", float(sum(count for _, count in durations))))
+    family.add_metric((), buckets, sum_s)
+    return family
 
 
 def _totals(report: Report, ledger: Ledger) -> Iterator[Metric]:

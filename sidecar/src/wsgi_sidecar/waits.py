@@ -58,6 +58,28 @@ def read_waits(pid: int, *, at_most: int = 64, proc: Path = Path("/proc"), machi
     )
 
 
+def sockets_in_use(
+    pid: int, *, at_most: int = 64, proc: Path = Path("/proc"), machine: str | None = None
+) -> frozenset[int]:
+    """Inodes of the sockets that a thread of the process reads from, writes to or polls at this moment.
+
+    A glance of some 30 us a thread, cheap enough to be repeated; empty where the kernel refuses one. Arguments as those
+    of `read_waits`.
+    """
+    machine = machine or os.uname().machine
+    folder = proc / str(pid)
+    inodes: set[int] = set()
+    try:
+        for tid in os.listdir(folder / "task")[:at_most]:
+            call = parse_call(_read(folder / "task" / tid / "syscall"), machine)
+            fds = _descriptors(folder, call) if call is not None and call.name is not None else ()
+            links = (os.readlink(folder / "fd" / str(fd)) for fd in fds or ())
+            inodes.update(int(link[8:-1]) for link in links if link.startswith("socket:["))
+    except OSError:
+        pass  # it, or a thread or file of it, is gone: the next glance tells
+    return frozenset(inodes)
+
+
 def _thread(folder: Path, tid: int, machine: str, sockets: "_Sockets") -> Wait | None:
     task = folder / "task" / str(tid)
     try:

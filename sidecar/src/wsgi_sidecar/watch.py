@@ -19,6 +19,7 @@ from wsgi_contract.servers.gunicorn import ArgumentsError, effective_settings
 from wsgi_contract.settings import SETTING_NAMES, Setting
 from wsgi_sidecar import log
 from wsgi_sidecar.core.account import Ledger, Step, account, account_failure
+from wsgi_sidecar.core.circumstances import Circumstances
 from wsgi_sidecar.core.departures import departures
 from wsgi_sidecar.core.diagnosis import Memory, diagnose, lost, rule_of, suspects
 from wsgi_sidecar.core.family import Family, gather
@@ -28,10 +29,13 @@ from wsgi_sidecar.core.rules.rule import Sight, terms
 from wsgi_sidecar.core.snapshot import Closeup
 from wsgi_sidecar.core.telling import Teller, View, tell
 from wsgi_sidecar.core.unknowns import tell_unknowns
+from wsgi_sidecar.core.served import undercounted
+from wsgi_sidecar.hearing import Hearing
 from wsgi_sidecar.kill import strike
 from wsgi_sidecar.metrics import Published
 from wsgi_sidecar.orders import Orders, PolicyFile
 from wsgi_sidecar.proc import ProcReader
+from wsgi_sidecar.rounds import Rounds
 from wsgi_sidecar.server_files import ServerFiles
 
 SECOND_LOOK_S: Final = 0.1
@@ -58,6 +62,7 @@ class Ground:
         policy_file: what may be done.
         within: pid at or above the master; None looks for one everywhere.
         adopter: our own pid, if orphans of the server come to us; None otherwise.
+        hearing: what the server says of its requests; None where nobody listens.
     """
 
     teller: Teller
@@ -66,6 +71,7 @@ class Ground:
     policy_file: PolicyFile
     within: int | None
     adopter: int | None
+    hearing: Hearing | None = None
 
 
 class Watch:
@@ -80,6 +86,7 @@ class Watch:
         """
         self._ground = ground
         self._interval_s = interval_s
+        self._rounds = Rounds(ground.reader)
         self._view: View | None = None
         self._memory = Memory()
         self._ledger = Ledger()
@@ -167,6 +174,12 @@ class Watch:
                 unknowns += (_unreadable_settings(error),)
         if orders.trouble is not None:
             unknowns += (_bad_policy(orders.trouble),)
+        around = None
+        if family is not None:
+            around = self._rounds.go(family, terms(release, settings), settings, orders.policy)
+            unknowns += around.unknowns
+        requests = self._ground.hearing.told(family) if self._ground.hearing else None
+        unknowns += undercounted(requests) if requests else ()
         same = before is not None and family is not None and before.master.id == family.master.id
         return View(
             at=at,
@@ -177,6 +190,8 @@ class Watch:
             unknowns=unknowns,
             policy=orders.policy,
             cmd_args=cmd_args,
+            requests=requests,
+            around=around,
         )
 
     def _judge(self, family: Family, view: View) -> Step:
@@ -186,6 +201,7 @@ class Watch:
             terms=terms(view.release, view.settings),
             policy=view.policy,
             closeups={},
+            around=view.around or Circumstances(),
         )
         sight = replace(sight, closeups=self._closeups(suspects(sight, self._memory), family))
         diagnosis = diagnose(sight, self._memory)

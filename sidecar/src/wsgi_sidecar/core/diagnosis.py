@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from wsgi_contract.report import IncidentKind, ProcessId
-from wsgi_sidecar.core.rules import frozen_worker, orphan_processes, stuck_arbiter
+from wsgi_sidecar.core.rules import frozen_worker, orphan_processes, shared_socket, stuck_arbiter
 from wsgi_sidecar.core.rules.rule import Fault, Rule, Sight, Verdict
 
-RULES: Final[tuple[Rule, ...]] = (frozen_worker.RULE, stuck_arbiter.RULE, orphan_processes.RULE)
+RULES: Final[tuple[Rule, ...]] = (frozen_worker.RULE, stuck_arbiter.RULE, orphan_processes.RULE, shared_socket.RULE)
 
 Key = tuple[IncidentKind, ProcessId]
 

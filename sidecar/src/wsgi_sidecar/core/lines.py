@@ -100,7 +100,7 @@ def _where(slot: int | None) -> str:
 
 def server_lines(before: View | None, now: View) -> tuple[Line, ...]:
     """The lines about the server itself and about what cannot be seen of it: found, gone, unknown, known again."""
-    return (*_server(before, now), *_unknowns(before, now))
+    return (*_server(before, now), *_unknowns(before, now), *_findings(before, now))
 
 
 def _server(before: View | None, now: View) -> Iterator[Line]:
@@ -130,6 +130,18 @@ def _unknowns(before: View | None, now: View) -> Iterator[Line]:
                 message=f"{unknown.what} unknown: {unknown.why}; {unknown.remedy}",
                 level="warning",
                 fields=asdict(unknown),
+            )
+
+
+def _findings(before: View | None, now: View) -> Iterator[Line]:
+    known = {finding.id for finding in before.around.findings} if before and before.around else set()
+    for finding in now.around.findings if now.around else ():
+        if finding.id not in known:
+            yield Line(
+                event="finding",
+                message=f"{finding.id}: {finding.what}; {finding.why}. To mend it: {finding.fix} ({finding.link})",
+                level="warning",
+                fields=asdict(finding),
             )
 
 

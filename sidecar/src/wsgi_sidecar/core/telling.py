@@ -10,9 +10,9 @@ from wsgi_contract.policy import Policy
 from wsgi_contract.report import (
     SCHEMA,
     AcceptQueue,
-    Finding,
     PodIdentity,
     Report,
+    RequestTotals,
     ServerInfo,
     SidecarInfo,
     Unknown,
@@ -21,6 +21,7 @@ from wsgi_contract.report import (
 from wsgi_contract.servers.gunicorn import connection_limit
 from wsgi_contract.settings import Setting
 from wsgi_sidecar.core.account import KEPT_KILLS, Ledger
+from wsgi_sidecar.core.circumstances import Circumstances
 from wsgi_sidecar.core.family import Family, Worker
 from wsgi_sidecar.core.rules.rule import cores
 
@@ -46,7 +47,8 @@ class View:
         unknowns: what could not be seen.
         policy: in force.
         cmd_args: text of `GUNICORN_CMD_ARGS` that the master was started with; see `ServerInfo`.
-        findings: of the lint.
+        around: what surrounds the server beyond its processes; None where there is no server.
+        requests: that the server says it answered; None where nobody told.
     """
 
     at: float
@@ -57,12 +59,13 @@ class View:
     unknowns: tuple[Unknown, ...]
     policy: Policy
     cmd_args: str | None = None
-    findings: tuple[Finding, ...] = ()
+    around: Circumstances | None = None
+    requests: RequestTotals | None = None
 
 
 def tell(view: View, ledger: Ledger, teller: Teller) -> Report:
     """The Report of this moment."""
-    family = view.family
+    family, around = view.family, view.around
     return Report(
         schema=SCHEMA,
         taken_at=view.at,
@@ -70,7 +73,7 @@ def tell(view: View, ledger: Ledger, teller: Teller) -> Report:
         pod=teller.pod,
         server=_server(family, view) if family else None,
         settings=view.settings,
-        workers=tuple(_worker(worker, family, view.before) for worker in family.workers) if family else None,
+        workers=tuple(_worker(worker, family, view) for worker in family.workers) if family else None,
         accept_queue=_accept_queue(family) if family else None,
         connection_limit=connection_limit(view.settings),
         orphans=family.orphans if family else None,
@@ -79,7 +82,11 @@ def tell(view: View, ledger: Ledger, teller: Teller) -> Report:
         counts=ledger.counts,
         unknowns=view.unknowns,
         policy=view.policy,
-        findings=view.findings,
+        findings=around.findings if around else (),
+        container=around.container if around else None,
+        saturation=around.saturation if around else None,
+        shared_sockets=around.shared if around else None,
+        requests=view.requests,
     )
 
 
@@ -96,7 +103,7 @@ def _server(family: Family, view: View) -> ServerInfo:
     )
 
 
-def _worker(worker: Worker, family: Family, before: Family | None) -> WorkerInfo:
+def _worker(worker: Worker, family: Family, view: View) -> WorkerInfo:
     return WorkerInfo(
         slot=worker.slot,
         process=worker.process.id,
@@ -104,10 +111,11 @@ def _worker(worker: Worker, family: Family, before: Family | None) -> WorkerInfo
         started_at=worker.process.started_at,
         heartbeat_age_s=worker.heartbeat_age_s,
         cpu_s=worker.process.cpu_s,
-        cpu_cores=cores(worker.process.id, family, before),
+        cpu_cores=cores(worker.process.id, family, view.before),
         threads=worker.process.thread_count,
         connections=worker.connections,
         rss_bytes=worker.process.rss_bytes,
+        busy=view.around.busy.get(worker.process.id) if view.around else None,
     )
 
 

@@ -5,13 +5,14 @@ pure functions; it remembers only what it hands back, names its numbers, and whe
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from wsgi_contract.policy import Policy
 from wsgi_contract.report import Evidence, IncidentKind, KillTarget, ProcessId
 from wsgi_contract.servers.gunicorn import connection_limit
 from wsgi_contract.settings import Setting
+from wsgi_sidecar.core.circumstances import Circumstances
 from wsgi_sidecar.core.family import Family
 from wsgi_sidecar.core.snapshot import Closeup
 
@@ -53,6 +54,7 @@ class Sight:
         family: now.
         before: the look before, of the same master; None at the first.
         closeups: of the processes some rule asked for, as far as they still live; empty while asking.
+        around: what surrounds the server beyond its processes.
         terms: what the server was told to be.
         policy: in force.
     """
@@ -62,6 +64,7 @@ class Sight:
     terms: Terms
     policy: Policy
     closeups: Mapping[ProcessId, Closeup]
+    around: Circumstances = field(default_factory=Circumstances)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

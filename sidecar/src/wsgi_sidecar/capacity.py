@@ -1,0 +1,110 @@
+"""Which threads of a worker work on a request, which connections wait inside it, and what the kernel turned away.
+
+In: workers, and the ports that the server listens on. Out: `Effort`s by worker; a count of dropped connections. Rule:
+only workers that hold connections are looked into; about 10 us a thread and 1 ms for every 1,000 connections, so not at
+every look. What the kernel refuses is None.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from wsgi_contract.report import ProcessId
+from wsgi_sidecar.connections import Connections
+from wsgi_sidecar.core.demand import Effort
+from wsgi_sidecar.core.family import Family, Worker
+from wsgi_sidecar.core.syscalls import TABLES, Call, parse_call
+from wsgi_sidecar.netlink import NetlinkError
+
+_MOST_THREADS: Final = 256
+_TIMEOUT_ARGUMENT: Final = 3
+
+
+def read_efforts(family: Family, proc: Path = Path("/proc")) -> dict[ProcessId, Effort]:
+    """What goes on in each worker that holds connections."""
+    holding = [worker for worker in family.workers if worker.connections]
+    if not holding:
+        return {}
+    unread = _unread({listener.port for listener in family.listeners or () if listener.port is not None})
+    return {worker.process.id: _effort(worker, unread, proc) for worker in holding}
+
+
+def _effort(worker: Worker, unread: frozenset[int], proc: Path) -> Effort:
+    folder, pid = proc / str(worker.process.id.pid) / "task", str(worker.process.id.pid)
+    held = worker.process.connections or frozenset()
+    try:
+        tids = [tid for tid in os.listdir(folder) if tid != pid][:_MOST_THREADS]
+    except OSError:
+        return Effort(busy=None, unread=0)
+    return Effort(busy=_busy(folder, tids), unread=len(held & unread))
+
+
+def _busy(folder: Path, tids: Iterable[str]) -> int | None:
+    machine = os.uname().machine
+    if machine not in TABLES:
+        return None
+    busy = 0
+    for tid in tids:
+        try:
+            busy += not waits_for_work(parse_call((folder / tid / "syscall").read_text(), machine))
+        except PermissionError:
+            return None
+        except OSError:
+            continue  # the thread has ended
+    return busy
+
+
+def waits_for_work(call: Call | None) -> bool:
+    """Whether a pool's thread is idle: it waits on a futex without a time limit.
+
+    One that waits for the interpreter's lock has a limit (the switch interval), so it is not.
+    """
+    return call is not None and call.name == "futex" and call.arguments[_TIMEOUT_ARGUMENT] == 0
+
+
+def _unread(ports: set[int]) -> frozenset[int]:
+    try:
+        kernel = Connections()
+    except NetlinkError:
+        return frozenset()
+    try:
+        return kernel.unread(ports)
+    except NetlinkError:
+        return frozenset()
+    finally:
+        kernel.close()
+
+
+def read_dropped(master: int, proc: Path = Path("/proc")) -> int | None:
+    """Connections that full accept queues turned away in the server's network namespace, since it exists.
+
+    The kernel counts them for all listeners together: in a pod that is the server's, and whatever else listens there.
+    """
+    try:
+        lines = (proc / str(master) / "net" / "netstat").read_text().splitlines()
+    except OSError:
+        return None
+    for names, values in zip(lines[::2], lines[1::2], strict=False):
+        if names.startswith("TcpExt:"):
+            counters = dict(zip(names.split(), values.split(), strict=False))
+            dropped = counters.get("ListenDrops", "")
+            return int(dropped) if dropped.isdecimal() else None
+    return None
+
+
+def read_pss(pids: Iterable[ProcessId], proc: Path = Path("/proc")) -> dict[ProcessId, int]:
+    """Memory of processes in bytes, each shared page divided among those that share it; without those refused.
+
+    The kernel walks the page tables for it: about 1 ms for every 100 MB.
+    """
+    found: dict[ProcessId, int] = {}
+    for process in pids:
+        try:
+            text = (proc / str(process.pid) / "smaps_rollup").read_text()
+        except OSError:
+            continue
+        line = next((line for line in text.splitlines() if line.startswith("Pss:")), None)
+        if line is not None:
+            found[process] = int(line.split()[1]) * 1024
+    return found

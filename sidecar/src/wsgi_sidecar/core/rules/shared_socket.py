@@ -1,0 +1,74 @@
+"""Workers that use one connection together and read each other's answers (gunicorn #3206).
+
+In: the shared connections of a look. Out: a fault once two living processes were seen using the same one. Rule: a
+connection that was inherited and that nobody uses, or only one process, is a risk and not an incident: an application
+that reconnects after the fork (SQLAlchemy's dispose(close=False)) keeps the inherited descriptor open for ever. The
+lint tells the risk. That bytes moved is no proof either: they may all be one process's.
+
+Nothing is killed: a restart brings the same state back.
+"""
+
+from typing import Final
+
+from wsgi_contract.policy import Policy
+from wsgi_contract.report import Evidence, ProcessId, SharedSocket
+from wsgi_sidecar.core.rules.rule import Fault, Rule, Sight, Terms, Verdict
+from wsgi_sidecar.core.snapshot import Closeup
+
+FIX: Final = (
+    "connect in each worker (post_fork: engine.dispose(close=False) with SQLAlchemy, connections.close_all() with "
+    "Django, or reconnect) or switch preload_app off"
+)
+
+
+def suspects(sight: Sight, memory: None) -> frozenset[ProcessId]:
+    """None: the round found them already."""
+    return frozenset()
+
+
+def judge(sight: Sight, memory: None) -> Verdict:
+    """One fault for the server, whatever the number of connections."""
+    used = tuple(shared for shared in sight.around.shared or () if len(shared.users) > 1)
+    return Verdict(faults=(_fault(used, sight),) if used else (), memory=None)
+
+
+def _fault(used: tuple[SharedSocket, ...], sight: Sight) -> Fault:
+    first = used[0]
+    slots = {worker.process.id: worker.slot for worker in sight.family.workers}
+    users = ", ".join(_name(user, slots) for user in first.users)
+    more = f" (and {len(used) - 1} more connections)" if len(used) > 1 else ""
+    return Fault(
+        kind="shared-socket",
+        process=sight.family.master.id,
+        slot=None,
+        since=sight.family.at,
+        summary=(
+            f"{len(first.holders)} processes of the server hold one connection to {_peer(first)}{more}, opened before "
+            f"the workers were forked, and {users} were seen using it: each may read the other's answer, which is "
+            f"wrong data without an error (gunicorn #3206); to mend it, {FIX}"
+        ),
+        evidence=(
+            Evidence(name="peer", value=_peer(first)),
+            Evidence(name="connections", value=len(used), unit="connections"),
+            Evidence(name="holders", value=len(first.holders), unit="processes"),
+            Evidence(name="users seen", value=len(first.users), unit="processes"),
+        ),
+        target=None,
+    )
+
+
+def _peer(shared: SharedSocket) -> str:
+    return f"{shared.peer} ({shared.service})" if shared.service else shared.peer
+
+
+def _name(process: ProcessId, slots: dict[ProcessId, int]) -> str:
+    slot = slots.get(process)
+    return f"the master (pid {process.pid})" if slot is None else f"worker {slot} (pid {process.pid})"
+
+
+def doubt(earlier: Closeup, later: Closeup, terms: Terms, policy: Policy) -> str | None:
+    """Never asked: nothing is killed."""
+    return "a shared connection is never mended by a kill"
+
+
+RULE: Final = Rule(kind="shared-socket", target=None, blank=None, suspects=suspects, judge=judge, doubt=doubt)
