@@ -14,6 +14,7 @@ from wsgi_contract.report import (
     PodIdentity,
     ProcessId,
     Report,
+    RequestTotals,
     Saturation,
     ServerInfo,
     SharedSocket,
@@ -110,6 +111,17 @@ REPORT = Report(
     saturation=Saturation(ratio=0.75, busy=3.0, slots=4, waiting=0),
     shared_sockets=(
         SharedSocket(peer="10.0.0.5:5432", service="PostgreSQL", holders=(WORKER,), users=(WORKER,), moved=True),
+    ),
+    requests=RequestTotals(
+        count=3,
+        by_status=(("200", 2), ("500", 1)),
+        durations=((0.001, 2), (None, 1)),
+        duration_sum_s=1001.5,
+        by_slot=((1, 3),),
+        log_lines=(("critical", 1),),
+        dropped=0,
+        forwarded=9,
+        forward_failed=0,
     ),
     findings=(Finding(id="x", what="seen", why="hurts", fix="--this", link="https://docs.gunicorn.org"),),
 )

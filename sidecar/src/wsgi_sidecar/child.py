@@ -10,7 +10,7 @@ Signals are taken with sigwaitinfo in the main thread, never in handlers: nothin
 import os
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from wsgi_sidecar.kill import has_ended
@@ -56,17 +56,19 @@ def take_signals() -> frozenset[signal.Signals]:
 class Child:
     """A server that we started."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         """Start it.
 
         Args:
             command: program and arguments; the program is looked for on PATH.
+            environment: of the server; None for our own.
 
         Raises:
             StartError: there is no such program, or it cannot be executed.
         """
         try:
-            self.pid = os.posix_spawnp(command[0], list(command), os.environ, setsigmask=(), setsigdef=PYTHON_IGNORES)
+            around = os.environ if environment is None else environment
+            self.pid = os.posix_spawnp(command[0], list(command), around, setsigmask=(), setsigdef=PYTHON_IGNORES)
         except FileNotFoundError:
             raise StartError(_not_found(command[0]), NOT_FOUND) from None
         except (OSError, ValueError) as error:

@@ -13,6 +13,7 @@ from typing import Final, Literal, NoReturn, TypeVar
 from wsgi_contract import names
 from wsgi_contract.report import PodIdentity
 from wsgi_sidecar import __version__
+from wsgi_sidecar.core.statsd_lines import Destination, DestinationError, parse_destination
 from wsgi_sidecar.log import FORMATS, Format
 
 SCAN_INTERVAL_S: Final = 1.0
@@ -30,6 +31,21 @@ class ConfigError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StatsdSettings:
+    """Where the server's statsd comes in.
+
+    Attributes:
+        port: UDP on loopback; 0 for any free one.
+        path: of a unix socket instead, which tells the worker that sent; None for UDP.
+        forward: where every datagram goes on to; None for nowhere.
+    """
+
+    port: int
+    path: Path | None
+    forward: Destination | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All that can be set.
 
@@ -44,6 +60,7 @@ class Config:
         policy_file: None where there is none.
         dry_run: never kill, whatever the policy says.
         pod: where we run; None outside Kubernetes.
+        statsd: None where it is not listened to.
     """
 
     command: Literal["run", "watch"]
@@ -56,6 +73,7 @@ class Config:
     policy_file: Path | None
     dry_run: bool
     pod: PodIdentity | None
+    statsd: StatsdSettings | None = None
 
 
 def parse_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:
@@ -83,6 +101,7 @@ def parse_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Co
         policy_file=said.path("--policy-file", names.ENV_POLICY_FILE),
         dry_run=given.dry_run,
         pod=_pod(environment),
+        statsd=_statsd(said),
     )
 
 
@@ -144,6 +163,20 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         "--policy-file", metavar="PATH",
         help=f"JSON with what may be done; read again whenever it changes [${names.ENV_POLICY_FILE}, none]",
     )  # fmt: skip
+    parser.add_argument(
+        "--statsd-port", metavar="N",
+        help="receive gunicorn's statsd on this UDP port of loopback, for requests and their durations; `run` points "
+        f"the server at it, and takes any free port for 0 [${names.ENV_STATSD_PORT}, off]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--statsd-socket", metavar="PATH",
+        help="the same on a unix socket: numbers per worker, but a sidecar short of CPU makes the server wait "
+        f"[${names.ENV_STATSD_SOCKET}, off]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--statsd-forward", metavar="ADDRESS",
+        help=f"send every datagram on to host:port or unix:///path [${names.ENV_STATSD_FORWARD}, nowhere]",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="say what would be killed, and touch nothing")
 
 
@@ -197,6 +230,26 @@ class _Said:
     def path(self, flag: str, variable: str) -> Path | None:
         found = self._find(flag, variable)
         return Path(found[1]) if found else None
+
+    def destination(self, flag: str, variable: str) -> Destination | None:
+        found = self._find(flag, variable)
+        try:
+            return parse_destination(found[1]) if found else None
+        except DestinationError as error:
+            raise ConfigError(f"{found[0] if found else flag}: {error}") from None
+
+
+def _statsd(said: _Said) -> StatsdSettings | None:
+    port = said.whole("--statsd-port", names.ENV_STATSD_PORT, (0, 65535))
+    path = said.path("--statsd-socket", names.ENV_STATSD_SOCKET)
+    forward = said.destination("--statsd-forward", names.ENV_STATSD_FORWARD)
+    if port is not None and path is not None:
+        raise ConfigError("--statsd-port and --statsd-socket exclude each other: gunicorn sends to one place")
+    if port is None and path is None:
+        if forward is not None:
+            raise ConfigError("--statsd-forward needs --statsd-port or --statsd-socket: what comes in there goes on")
+        return None
+    return StatsdSettings(port=port or 0, path=path, forward=forward)
 
 
 def _host(given: str | None, environment: Mapping[str, str]) -> str:

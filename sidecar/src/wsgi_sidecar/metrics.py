@@ -24,10 +24,11 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from wsgi_contract.report import RESTART_REASONS, KillOutcome, Limit, Report, WorkerInfo
+from wsgi_contract.report import RESTART_REASONS, KillOutcome, Limit, Report, RequestTotals, WorkerInfo
 from wsgi_sidecar.core.account import KillLabels, Ledger
 from wsgi_sidecar.core.diagnosis import RULES
 from wsgi_sidecar.core.stopwatch import BOUNDS_S, Stopwatch
+from wsgi_sidecar.core.traffic import PUBLISHED_BOUNDS_S
 
 KILL_OUTCOMES: Final[tuple[KillOutcome, ...]] = ("killed", "survived", "gone", "spared", "dry-run", "refused")
 POSSIBLE_KILLS: Final[tuple[KillLabels, ...]] = tuple(
@@ -191,7 +192,7 @@ def _requests(told: RequestTotals | None) -> Iterator[Metric]:
     if told is None:
         return
     yield from _counted("wsgi_requests", "Responses of the server, by status.", "status", told.by_status)
-    yield from _counted("wsgi_worker_requests", "Requests that the slot's workers served.", "slot", told.by_slot or None)
+    yield from _counted("wsgi_worker_requests", "Requests that a slot served.", "slot", told.by_slot or None)
     yield from _counted("wsgi_log_lines", "Lines of the server's own log.", "level", told.log_lines)
     if told.durations is not None:
         yield _durations(told.durations, told.duration_sum_s)

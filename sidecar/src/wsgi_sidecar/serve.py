@@ -9,16 +9,22 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from socket import socket
 
 from prometheus_client import CollectorRegistry
 
 from wsgi_contract.report import SidecarInfo
+from wsgi_contract.servers.gunicorn import CMD_ARGS
+from wsgi_contract.servers.gunicorn_statsd import point_statsd
+from wsgi_contract.servers.gunicorn_values import ArgumentsError
 from wsgi_sidecar import __version__, log
 from wsgi_sidecar.child import Child, take_signals, wait_for_end
-from wsgi_sidecar.config import Config, ConfigError
+from wsgi_sidecar.config import Config, ConfigError, StatsdSettings
 from wsgi_sidecar.core.lines import Line
+from wsgi_sidecar.core.statsd_lines import DestinationError, parse_destination
 from wsgi_sidecar.core.telling import Teller
+from wsgi_sidecar.hearing import Hearing, address
 from wsgi_sidecar.metrics import StateCollector
 from wsgi_sidecar.orders import PolicyFile
 from wsgi_sidecar.proc import ProcReader
@@ -31,8 +37,12 @@ STOP_S = 2.0
 """How long the end waits for a look under way; a kill under way is not broken off before that."""
 
 
-def serve(config: Config) -> int:
+def serve(config: Config, statsd: socket | None = None) -> int:
     """Watch until told to stop, or until the server has ended.
+
+    Args:
+        config: what we were told.
+        statsd: the socket to receive on, if the config asks for one; from `hearing.open_socket`.
 
     Raises:
         ConfigError: there is no process with the given pid.
@@ -44,15 +54,28 @@ def serve(config: Config) -> int:
     with listen(config.host, config.port) as listener:
         signals = take_signals()
         if config.command == "watch":
-            with _watching(config, listener, within=config.pid, adopter=None):
+            hearing = Hearing(statsd, config.statsd) if statsd and config.statsd else None
+            with _watching(config, listener, hearing, within=config.pid, adopter=None):
                 _stopped(wait_for_end(signals, pidfd))
                 return 0
         adopter = os.getpid() if adopt_orphans() else None
-        child = Child(config.server)
-        with _watching(config, listener, within=child.pid, adopter=adopter):
+        environment, hearing = _pointed(statsd, config.statsd) if statsd and config.statsd else (None, None)
+        child = Child(config.server, environment)
+        with _watching(config, listener, hearing, within=child.pid, adopter=adopter):
             code = child.wait(signals)
             _stopped(f"the server ended with exit code {code}")
             return code
+
+
+def _pointed(statsd: socket, settings: StatsdSettings) -> tuple[dict[str, str], Hearing]:
+    """The environment that has the server send its statsd to us, and who listens; before the server is started."""
+    try:
+        pointed = point_statsd(os.environ.get(CMD_ARGS, ""), address(statsd, settings))
+        theirs = parse_destination(pointed.theirs) if pointed.theirs else None
+    except (ArgumentsError, DestinationError) as error:
+        raise ConfigError(f"{CMD_ARGS}: {error}") from None
+    hearing = Hearing(statsd, replace(settings, forward=settings.forward or theirs))
+    return {**os.environ, CMD_ARGS: pointed.cmd_args}, hearing
 
 
 def _pidfd(pid: int) -> int:
@@ -67,9 +90,12 @@ def _stopped(reason: str) -> None:
 
 
 @contextmanager
-def _watching(config: Config, listener: socket, *, within: int | None, adopter: int | None) -> Iterator[None]:
+def _watching(
+    config: Config, listener: socket, hearing: Hearing | None, *, within: int | None, adopter: int | None
+) -> Iterator[None]:
     reader = ProcReader()
-    watch = Watch(_ground(config, reader, within, adopter), interval_s=config.scan_interval_s)
+    ground = replace(_ground(config, reader, within, adopter), hearing=hearing)
+    watch = Watch(ground, interval_s=config.scan_interval_s)
     stop = threading.Event()
     looks = threading.Thread(target=watch.run, args=(stop,), name="watch", daemon=True)
     web = WebThread(_pages(watch), listener)
@@ -82,6 +108,8 @@ def _watching(config: Config, listener: socket, *, within: int | None, adopter: 
         stop.set()
         looks.join(STOP_S)
         web.stop()
+        if hearing:
+            hearing.stop()
 
 
 def _ground(config: Config, reader: ProcReader, within: int | None, adopter: int | None) -> Ground:

@@ -26,6 +26,7 @@ from wsgi_sidecar.core.family import Family, gather
 from wsgi_sidecar.core.lines import lines, server_lines
 from wsgi_sidecar.core.remedy import Decision, Scene, decide, order, rehearsed
 from wsgi_sidecar.core.rules.rule import Sight, terms
+from wsgi_sidecar.core.served import undercounted
 from wsgi_sidecar.core.snapshot import Closeup
 from wsgi_sidecar.core.telling import Teller, View, tell
 from wsgi_sidecar.core.unknowns import tell_unknowns
