@@ -42,6 +42,10 @@ class Policy:
             of two minutes on a throttled CPU, too.
         stacks: whether the Python stacks of a process are taken before it is ended: names of functions, files and
             threads, never values.
+        probe_grace_s: seconds that the server must look dead or wedged before `/server/livez` says no: more than the
+            sidecar's own cure takes.
+        probe_queue_share: share of the accept queue that, filled for 5 s, makes `/server/readyz` say no; 0 never: where
+            all pods are as full, taking them out of service helps nobody.
     """
 
     mode: Mode = "Enforce"
@@ -59,6 +63,8 @@ class Policy:
     boot_told_s: float = 60.0
     boot_limit_s: float = 300.0
     stacks: bool = True
+    probe_grace_s: float = 30.0
+    probe_queue_share: float = 0.0
 
 
 MOST_PATTERNS = 64
@@ -75,6 +81,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "request_limit_s": (0.0, 86400.0),
     "boot_told_s": (1.0, 3600.0),
     "boot_limit_s": (0.0, 86400.0),
+    "probe_grace_s": (0.0, 3600.0),
+    "probe_queue_share": (0.0, 1.0),
 }
 
 

@@ -27,6 +27,7 @@ from prometheus_client.registry import Collector
 from wsgi_contract.report import RESTART_REASONS, KillOutcome, Limit, Report, RequestTotals, WorkerInfo
 from wsgi_sidecar.core.account import KillLabels, Ledger
 from wsgi_sidecar.core.diagnosis import RULES
+from wsgi_sidecar.core.health import UNSEEN, Health
 from wsgi_sidecar.core.stopwatch import BOUNDS_S, Stopwatch
 from wsgi_sidecar.core.traffic import PUBLISHED_BOUNDS_S
 
@@ -45,6 +46,7 @@ class Published:
 
     report: Report
     ledger: Ledger
+    health: Health = UNSEEN
 
 
 class StateCollector(Collector):

@@ -23,6 +23,7 @@ from wsgi_sidecar.core.circumstances import Circumstances
 from wsgi_sidecar.core.departures import departures
 from wsgi_sidecar.core.diagnosis import Memory, diagnose, lost, rule_of, suspects
 from wsgi_sidecar.core.family import Family, gather
+from wsgi_sidecar.core.health import Vigil, examine
 from wsgi_sidecar.core.lines import lines, server_lines
 from wsgi_sidecar.core.remedy import Decision, Scene, decide, order, rehearsed
 from wsgi_sidecar.core.rules.rule import Sight, terms
@@ -90,6 +91,7 @@ class Watch:
         self._rounds = Rounds(ground.reader)
         self._view: View | None = None
         self._memory = Memory()
+        self._vigil = Vigil()
         self._ledger = Ledger()
         self._published: Published | None = None
         self._last_success = time.monotonic()
@@ -129,7 +131,7 @@ class Watch:
         self._ledger = account_failure(self._ledger)
         if self._published is not None:
             report = replace(self._published.report, counts=self._ledger.counts)
-            self._published = Published(report=report, ledger=self._ledger)
+            self._published = replace(self._published, report=report, ledger=self._ledger)
         if repr(error) != self._last_failure:
             self._last_failure = repr(error)
             log.LOGGER.log(logging.ERROR, "a look failed: %r", error, exc_info=error, extra={"event": "look-failed"})
@@ -264,7 +266,9 @@ class Watch:
         ledger = account(self._ledger, step)
         for line in (*server_lines(self._view, view), *lines(self._ledger, ledger)):
             log.write(line)
-        self._published = Published(report=tell(view, ledger, self._ground.teller), ledger=ledger)
+        report = tell(view, ledger, self._ground.teller)
+        self._vigil, health = examine(self._vigil, report, view.policy, step.monotonic)
+        self._published = Published(report=report, ledger=ledger, health=health)
         self._view, self._memory, self._ledger = view, step.diagnosis.memory, ledger
 
 

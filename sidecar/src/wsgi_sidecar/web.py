@@ -1,4 +1,4 @@
-"""The sidecar's port: metrics, the Report and two probes. It only answers reads.
+"""The sidecar's port: metrics, the Report, its own probes and the server's. It only answers reads.
 
 In: functions that give the latest state and say whether looks go on. Out: HTTP. Rule: nothing that can change or kill
 listens here, and no request makes the sidecar look: what is told is what the last look left.
@@ -8,7 +8,7 @@ The server runs in a thread of its own, so that a starved or flooded port never 
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from wsgi_contract.report import dump_report
+from wsgi_sidecar.core.health import UNSEEN, Answer, Health
 from wsgi_sidecar.metrics import Published
 
 BACKLOG: Final = 64
@@ -67,9 +68,32 @@ def create_app(pages: Pages) -> FastAPI:
     async def readyz(request: Request) -> Response:
         return _text("no look was taken yet", 503) if pages.latest() is None else _text("ok", 200)
 
-    for path, answer in (("/metrics", metrics), ("/report", report), ("/livez", livez), ("/readyz", readyz)):
+    def server(ask: Callable[[Health], Answer]) -> Callable[[Request], Awaitable[Response]]:
+        async def probe(request: Request) -> Response:
+            published = pages.latest()
+            answer = ask(published.health if published else UNSEEN)
+            # A sidecar that sees nothing any more must not have the server killed.
+            if not answer.ok and pages.stuck_s() is not None:
+                answer = Answer(ok=True, why=f"unknown; the last look that succeeded said: {answer.why}")
+            return _text(answer.why, 200 if answer.ok else 503)
+
+        return probe
+
+    for path, answer in (
+        ("/metrics", metrics),
+        ("/report", report),
+        ("/livez", livez),
+        ("/readyz", readyz),
+        ("/server/livez", server(lambda health: health.live)),
+        ("/server/readyz", server(lambda health: health.ready)),
+        ("/server/startupz", server(lambda health: health.started)),
+    ):
         app.add_route(path, answer, methods=["GET"])
     return app
+
+
+def _code(answer: Answer) -> int:
+    return 200 if answer.ok else 503
 
 
 def _text(text: str, status: int) -> Response:
