@@ -1,6 +1,6 @@
 import pytest
 
-from wsgi_sidecar.core.departures import departures
+from wsgi_sidecar.core.departures import Marks, departures
 from wsgi_sidecar.core.family import Family
 from wsgi_sidecar.testing import MONOTONIC, family, process, worker
 
@@ -13,7 +13,8 @@ def before(*, age_s: float | None = 0.5, state: str = "alive") -> Family:
 
 def reason(then: Family, *, timeout_s: float | None = 30.0, struck: bool = False, unseen_s: float = 1.0) -> str:
     now = family(worker(2), monotonic=MONOTONIC + unseen_s)
-    (departure,) = departures(then, now, timeout_s=timeout_s, struck=frozenset({GONE} if struck else ()))
+    marks = Marks(timeout_s=timeout_s, struck=frozenset({GONE} if struck else ()))
+    (departure,) = departures(then, now, marks)
     assert (departure.slot, departure.process) == (1, GONE)
     return departure.reason
 
@@ -54,16 +55,16 @@ def test_after_a_long_time_without_a_look_the_age_at_the_end_counts() -> None:
 
 
 def test_nobody_departs_while_all_live_or_at_the_first_look() -> None:
-    assert departures(family(), family(), timeout_s=30, struck=frozenset()) == ()
-    assert departures(None, family(), timeout_s=30, struck=frozenset()) == ()
+    assert departures(family(), family(), Marks(timeout_s=30)) == ()
+    assert departures(None, family(), Marks(timeout_s=30)) == ()
 
 
 def test_workers_that_went_with_their_master_are_no_restarts() -> None:
     then = family(worker(1), worker(2))
-    assert departures(then, family(master=process(500)), timeout_s=30, struck=frozenset()) == ()
+    assert departures(then, family(master=process(500)), Marks(timeout_s=30)) == ()
 
 
 def test_a_new_process_under_the_same_pid_is_a_departure() -> None:
     successor = worker(1, process=process(101, ppid=100, started=9000))
-    (departure,) = departures(family(worker(1)), family(successor), timeout_s=30, struck=frozenset())
+    (departure,) = departures(family(worker(1)), family(successor), Marks(timeout_s=30))
     assert departure.process == GONE

@@ -307,6 +307,8 @@ class Kill:
         processes: how many processes were ended.
         survivors: who is left.
         duration_s: from the first signal until the tree was gone.
+        stack: Python stacks of the root's threads right before the first signal, names only, or a line that says why
+            there are none; None where the policy does not want them, and for all but the last few kills.
     """
 
     id: str
@@ -320,6 +322,7 @@ class Kill:
     processes: int
     survivors: tuple[ProcessId, ...]
     duration_s: float
+    stack: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
-from wsgi_contract.report import Counts, Incident, IncidentKind, Kill, KillOutcome, KillTarget, RestartReason
+from wsgi_contract.report import Counts, Incident, IncidentKind, Kill, KillOutcome, KillTarget, ProcessId, RestartReason
 from wsgi_sidecar.core.departures import Departure
 from wsgi_sidecar.core.diagnosis import Case, Diagnosis
 from wsgi_sidecar.core.family import Family
@@ -19,6 +19,8 @@ KEPT_ENDED: Final = 20
 """Ended incidents in the Report: enough for a bad night, some 20 KB of JSON at most."""
 KEPT_KILLS: Final = 20
 """Kills in the Report, newest last."""
+KEPT_STACKS: Final = 3
+"""Kills that keep their stacks: 16 KB each at most."""
 REMEMBERED_S: Final = max(BUDGET_WINDOW_S, REFUSED_PAUSE_S)
 
 KillLabels = tuple[KillTarget, IncidentKind, KillOutcome]
@@ -132,7 +134,11 @@ def _deeds(ledger: Ledger, step: Step) -> tuple[Deed, ...]:
         or step.monotonic - deed.monotonic < REMEMBERED_S
         or deed.kill.process in concerned
     ]
-    return tuple(needed)
+    return tuple(_without_stack(deed) for deed in needed[:-KEPT_STACKS]) + tuple(needed[-KEPT_STACKS:])
+
+
+def _without_stack(deed: Deed) -> Deed:
+    return deed if deed.kill.stack is None else replace(deed, kill=replace(deed.kill, stack=None))
 
 
 def _incident(case: Case, action: str) -> Incident:
@@ -180,8 +186,14 @@ def _outcome(incident: Incident, ledger: Ledger, step: Step) -> str:
     landed = [kill for kill in mine if kill.outcome in ("killed", "survived")]
     if landed:
         return f"cured: {told(landed[-1])}"
-    if step.family is None or incident.process is None or step.family.worker(incident.process) is None:
+    if not _lives(incident.process, step.family):
         return "the process ended by itself"
     if any(kill.outcome == "spared" for kill in mine):
         return "not killed: the second look found it changed; it is watched on"
     return "it recovered by itself"
+
+
+def _lives(process: ProcessId | None, family: Family | None) -> bool:
+    if family is None or process is None:
+        return False
+    return process == family.master.id or family.worker(process) is not None

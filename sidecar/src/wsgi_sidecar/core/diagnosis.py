@@ -10,10 +10,26 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from wsgi_contract.report import IncidentKind, ProcessId
-from wsgi_sidecar.core.rules import frozen_worker, orphan_processes, shared_socket, stuck_arbiter
-from wsgi_sidecar.core.rules.rule import Fault, Rule, Sight, Verdict
+from wsgi_sidecar.core.rules import (
+    boot_hang,
+    frozen_worker,
+    orphan_processes,
+    shared_socket,
+    stuck_arbiter,
+    stuck_request,
+    worker_timeout,
+)
+from wsgi_sidecar.core.rules.rule import Fault, Rule, Sight, Verdict, Wishes
 
-RULES: Final[tuple[Rule, ...]] = (frozen_worker.RULE, stuck_arbiter.RULE, orphan_processes.RULE, shared_socket.RULE)
+RULES: Final[tuple[Rule, ...]] = (
+    frozen_worker.RULE,
+    stuck_arbiter.RULE,
+    orphan_processes.RULE,
+    shared_socket.RULE,
+    worker_timeout.RULE,
+    stuck_request.RULE,
+    boot_hang.RULE,
+)
 
 Key = tuple[IncidentKind, ProcessId]
 
@@ -68,6 +84,14 @@ class Diagnosis:
 def suspects(sight: Sight, memory: Memory) -> frozenset[ProcessId]:
     """The processes whose closeup the rules need before they can judge this look."""
     return frozenset().union(*(rule.suspects(sight, _remembered(rule, memory)) for rule in RULES))
+
+
+def wishes(sight: Sight, memory: Memory) -> Wishes:
+    """What else the rules need before they can judge this look."""
+    wished = [rule.wishes(sight, _remembered(rule, memory)) for rule in RULES]
+    return Wishes(
+        waits=frozenset().union(*(each.waits for each in wished)), exchanges=any(each.exchanges for each in wished)
+    )
 
 
 def diagnose(sight: Sight, memory: Memory) -> Diagnosis:

@@ -4,6 +4,7 @@ In: the ledger and the view before and after one look. Out: `Line`s. Rule: a lin
 ends, or is decided anew; a state that lasts writes nothing.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Final, Literal
@@ -14,6 +15,8 @@ from wsgi_sidecar.core.telling import View
 
 Level = Literal["info", "warning", "error"]
 
+LOGGED_STACKS: Final = 16
+"""Threads of a killed process whose stacks are logged; the Report has more."""
 SETTLING_S: Final = 3.0
 """A server that was just started does not listen yet: what is unknown of it now need not wake anybody."""
 
@@ -51,6 +54,7 @@ def _kills(before: Ledger, after: Ledger) -> Iterator[Line]:
     for deed in after.deeds:
         if int(deed.kill.id.rpartition("-")[2]) > before.struck:
             yield _kill(deed.kill)
+            yield from _stacks(deed.kill)
 
 
 def _ends(before: Ledger, after: Ledger) -> Iterator[Line]:
@@ -89,9 +93,22 @@ def _kill(kill: Kill) -> Line:
         f"{told(kill)}",
         level="error" if kill.outcome in ("survived", "refused") else "warning",
         # `message` is the line's own; the kill's is the reason.
-        fields={name: fields[name] for name in fields if name != "message"}
+        fields={name: fields[name] for name in fields if name not in ("message", "stack")}
         | {"pid": kill.process.pid, "why": kill.message},
     )
+
+
+def _stacks(kill: Kill) -> Iterator[Line]:
+    """One line for each thread: what it was at right before the first signal, innermost function first."""
+    threads = re.split(r"\n(?! )", kill.stack) if kill.stack else []
+    for thread in threads[:LOGGED_STACKS]:
+        head, *frames = (part.strip() for part in thread.split("\n"))
+        stack = f"{head}: {' < '.join(frames)}" if frames else head
+        yield Line(
+            event="stack",
+            message=f"python stack of {kill.target}{_where(kill.slot)} (pid {kill.process.pid}), {stack}",
+            fields={"id": kill.id, "pid": kill.process.pid, "stack": stack},
+        )
 
 
 def _where(slot: int | None) -> str:

@@ -83,7 +83,7 @@ def _act(case: Case, scene: Scene) -> Decision:
 def _why_not(case: Case, scene: Scene, doomed: list[Case]) -> str | None:
     fault, policy = case.fault, scene.policy
     if fault.target is None:
-        return "killing is no cure for this"
+        return fault.spare or "killing is no cure for this"
     if fault.spare is not None:
         return fault.spare
     if policy.mode == "DryRun":

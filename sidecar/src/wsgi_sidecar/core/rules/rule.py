@@ -13,8 +13,11 @@ from wsgi_contract.report import Evidence, IncidentKind, KillTarget, ProcessId
 from wsgi_contract.servers.gunicorn import connection_limit
 from wsgi_contract.settings import Setting
 from wsgi_sidecar.core.circumstances import Circumstances
+from wsgi_sidecar.core.departures import Departure
+from wsgi_sidecar.core.exchanges import Exchange
 from wsgi_sidecar.core.family import Family
 from wsgi_sidecar.core.snapshot import Closeup
+from wsgi_sidecar.core.waits import Waits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,9 @@ class Sight:
         around: what surrounds the server beyond its processes.
         terms: what the server was told to be.
         policy: in force.
+        waits: what the threads of the processes wait on that some rule wished for; empty while wishing.
+        exchanges: of all accepted TCP connections; None where no rule wished for them, or the kernel refused.
+        departed: workers that ended since the look before.
     """
 
     family: Family
@@ -65,6 +71,26 @@ class Sight:
     policy: Policy
     closeups: Mapping[ProcessId, Closeup]
     around: Circumstances = field(default_factory=Circumstances)
+    waits: Mapping[ProcessId, Waits] = field(default_factory=dict)
+    exchanges: tuple[Exchange, ...] | None = None
+    departed: tuple[Departure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What a rule needs of one look that is too dear for every look.
+
+    Attributes:
+        waits: processes whose threads are to be looked at: some .2 ms a thread.
+        exchanges: whether the clocks of all accepted connections are: some 3 ms for 1,000.
+    """
+
+    waits: frozenset[ProcessId] = frozenset()
+    exchanges: bool = False
+
+
+def _no_wishes(sight: Sight, memory: Any) -> Wishes:
+    return Wishes()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +105,7 @@ class Fault:
         summary: one sentence with the numbers in it.
         evidence: the numbers.
         target: what a cure would end; None where killing is no cure.
-        spare: why it is told but must not be cured by a kill; None where it may.
+        spare: why it is told but must not be cured by a kill; None where it may. Without a target: what to do.
         serving: the process may still serve requests, so that the last one of its kind must stay.
         others: processes with the same fault that one kill ends together with the first.
     """
@@ -123,6 +149,7 @@ class Rule:
         judge: the verdict.
         doubt: from the closeup of the decision and one taken right before the first signal: why the kill must not
             happen; None where the fault still stands.
+        wishes: what else the judgement needs of this look.
     """
 
     kind: IncidentKind
@@ -131,6 +158,7 @@ class Rule:
     suspects: Callable[[Sight, Any], frozenset[ProcessId]]
     judge: Callable[[Sight, Any], Verdict]
     doubt: Callable[[Closeup, Closeup, Terms, Policy], str | None]
+    wishes: Callable[[Sight, Any], Wishes] = _no_wishes
 
 
 def cores(worker: ProcessId, now: Family, before: Family | None) -> float | None:
