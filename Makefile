@@ -56,6 +56,14 @@ lint: venv ## format, lint, walls and types alone
 format: venv ## put the code into the house's format
 	@ruff format --quiet . && ruff check --quiet --fix .
 
+.PHONY: kill-trials
+kill-trials: venv ## 10,000 kills under pid reuse, 100 forking trees: nobody else is hit, nobody survives (root)
+	@$(PYTHON) -m benchmarks.kill_trials $(BENCH_ARGS)
+
+.PHONY: fuzz
+fuzz: venv ## 1,000,000 hostile inputs over every parser: no crash, no growth
+	@$(PYTHON) -m benchmarks.fuzz $(BENCH_ARGS)
+
 .PHONY: cluster-up
 cluster-up: ## start a Kubernetes of one node on this machine (Linux, root, Go); node Ready in seconds
 	@cluster/up
@@ -77,6 +85,7 @@ images: ## build the images of sidecar and operator, and load them into the clus
 .PHONY: ground
 ground:
 	@cluster/up --prepare || [ "$${REQUIRE_CLUSTER:-}" != 1 ]
+	@$(PYTHON) -m tests.servers.databases
 
 .PHONY: venv
 venv: $(UV)

@@ -68,6 +68,9 @@ ROOMS: Final[dict[str, Room]] = {
         _gunicorn("26.2.0"),
         _gunicorn("27.0.1"),
         _gunicorn("23.0.0", "flask>=3.1,<4", suffix="+flask"),  # the shop of the demos
+        # drivers of the databases that a fork shares
+        _gunicorn("23.0.0", "psycopg2-binary==2.9.10", "redis==5.2.1", suffix="+databases"),
+        _gunicorn("27.0.1", "psycopg2-binary==2.9.10", "redis==5.2.1", suffix="+databases"),
         # eventlet patched into the arbiter blocks it on these (gunicorn #3299); 0.30.2 knows no Python above 3.9
         _gunicorn("20.1.0", "setuptools<81", "eventlet==0.30.2", suffix="-eventlet", python="3.9"),
         _gunicorn("21.2.0", "eventlet==0.33.3", suffix="-eventlet"),

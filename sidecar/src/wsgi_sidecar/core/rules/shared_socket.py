@@ -16,8 +16,8 @@ from wsgi_sidecar.core.rules.rule import Fault, Rule, Sight, Terms, Verdict
 from wsgi_sidecar.core.snapshot import Closeup
 
 FIX: Final = (
-    "connect in each worker (post_fork: engine.dispose(close=False) with SQLAlchemy, connections.close_all() with "
-    "Django, or reconnect) or switch preload_app off"
+    "a kill would bring the same back: connect in each worker (post_fork: engine.dispose(close=False) with "
+    "SQLAlchemy, connections.close_all() with Django, or reconnect) or switch preload_app off"
 )
 
 
@@ -45,7 +45,7 @@ def _fault(used: tuple[SharedSocket, ...], sight: Sight) -> Fault:
         summary=(
             f"{len(first.holders)} processes of the server hold one connection to {_peer(first)}{more}, opened before "
             f"the workers were forked, and {users} were seen using it: each may read the other's answer, which is "
-            f"wrong data without an error (gunicorn #3206); to mend it, {FIX}"
+            f"wrong data without an error (gunicorn #3206)"
         ),
         evidence=(
             Evidence(name="peer", value=_peer(first)),
@@ -54,6 +54,7 @@ def _fault(used: tuple[SharedSocket, ...], sight: Sight) -> Fault:
             Evidence(name="users seen", value=len(first.users), unit="processes"),
         ),
         target=None,
+        spare=FIX,
     )
 
 
