@@ -83,7 +83,7 @@ images: ## build the images of sidecar and operator, and load them into the clus
 
 # Long builds happen here, where their progress is seen, not inside a test. Where no cluster can be, the tests say so.
 .PHONY: ground
-ground:
+ground: venv
 	@cluster/up --prepare || [ "$${REQUIRE_CLUSTER:-}" != 1 ]
 	@$(PYTHON) -m tests.servers.databases
 

@@ -93,6 +93,10 @@ def test_the_threads_that_make_sync_gthread_are_named() -> None:
     assert found.said_by == "sync with threads > 1 (GUNICORN_CMD_ARGS: --threads 4)"
 
 
+def test_a_config_file_that_python_would_warn_of_is_read_in_silence() -> None:
+    assert parse_config_file('pattern = "\\d"\nworkers = 2if True else 3\nthreads = 4').settings == (("threads", 4),)
+
+
 def test_the_config_file_that_was_named_is_told() -> None:
     assert parse_cmd_args("-w 2 -c 'my conf.py'").config == "my conf.py"
     assert parse_arguments(["--config=a", "-c", "b"]).config == "b"

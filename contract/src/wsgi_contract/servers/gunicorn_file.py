@@ -6,6 +6,7 @@ in force, but unknown to us. Nothing is guessed.
 """
 
 import ast
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import add, floordiv, mod, mul, sub
@@ -59,7 +60,7 @@ def parse_config_file(source: str) -> ConfigFile:
         ArgumentsError: not Python, or a value that gunicorn would refuse.
     """
     try:
-        found = _run_through(ast.parse(source))
+        found = _run_through(_parsed(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         if isinstance(error, ArgumentsError):
             raise
@@ -68,6 +69,13 @@ def parse_config_file(source: str) -> ConfigFile:
     return ConfigFile(
         settings=tuple(settings.items()), computed=tuple(sorted(name for name in found if name not in settings))
     )
+
+
+def _parsed(source: str) -> ast.Module:
+    # What Python would warn of in the owner's file is the owner's business, and no line for our log.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(source)
 
 
 def _run_through(module: ast.Module) -> dict[SettingName, Value | None]:
