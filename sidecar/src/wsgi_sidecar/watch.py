@@ -14,24 +14,27 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
+from wsgi_contract.policy import Policy
 from wsgi_contract.report import Kill, ProcessId, Unknown
 from wsgi_contract.servers.gunicorn import ArgumentsError, effective_settings
 from wsgi_contract.settings import SETTING_NAMES, Setting
 from wsgi_sidecar import log
 from wsgi_sidecar.core.account import Ledger, Step, account, account_failure
 from wsgi_sidecar.core.circumstances import Circumstances
-from wsgi_sidecar.core.departures import departures
-from wsgi_sidecar.core.diagnosis import Memory, diagnose, lost, rule_of, suspects
+from wsgi_sidecar.core.departures import Departure, Marks, departures
+from wsgi_sidecar.core.diagnosis import Memory, diagnose, lost, rule_of, suspects, wishes
 from wsgi_sidecar.core.family import Family, gather
 from wsgi_sidecar.core.health import Vigil, examine
 from wsgi_sidecar.core.lines import lines, server_lines
-from wsgi_sidecar.core.remedy import Decision, Scene, decide, order, rehearsed
+from wsgi_sidecar.core.remedy import Decision, Order, Scene, decide, order, rehearsed
 from wsgi_sidecar.core.rules.rule import Sight, terms
 from wsgi_sidecar.core.served import undercounted
 from wsgi_sidecar.core.snapshot import Closeup
+from wsgi_sidecar.core.stacks import Stacks, render
 from wsgi_sidecar.core.telling import Teller, View, tell
 from wsgi_sidecar.core.unknowns import tell_unknowns
-from wsgi_sidecar.core.served import undercounted
+from wsgi_sidecar.ends import Ends
+from wsgi_sidecar.exchanges import read_exchanges
 from wsgi_sidecar.hearing import Hearing
 from wsgi_sidecar.kill import strike
 from wsgi_sidecar.metrics import Published
@@ -39,6 +42,8 @@ from wsgi_sidecar.orders import Orders, PolicyFile
 from wsgi_sidecar.proc import ProcReader
 from wsgi_sidecar.rounds import Rounds
 from wsgi_sidecar.server_files import ServerFiles
+from wsgi_sidecar.stacks import take_stacks
+from wsgi_sidecar.waits import read_waits
 
 SECOND_LOOK_S: Final = 0.1
 """How long a kill waits to see whether its reason still stands: ten clock ticks of CPU time, enough to tell .3 cores
@@ -47,6 +52,8 @@ SETTLE_S: Final = 0.005
 """A look that shall settle a suspicion at a moment comes a little after it, never a hair before."""
 CLOSEST_S: Final = 0.05
 """Least time between two looks, whatever asks for the next."""
+STACK_BYTES: Final = 16 * 1024
+"""A kill's stacks in the Report: some 200 frames."""
 _settings = lru_cache(maxsize=4)(effective_settings)
 """Building argparse's parser twice would be a third of a look's cost; words change with the master or its file only."""
 STUCK_LOOKS: Final = 5
@@ -89,6 +96,7 @@ class Watch:
         self._ground = ground
         self._interval_s = interval_s
         self._rounds = Rounds(ground.reader)
+        self._ends = Ends()
         self._view: View | None = None
         self._memory = Memory()
         self._vigil = Vigil()
@@ -205,8 +213,9 @@ class Watch:
             policy=view.policy,
             closeups={},
             around=view.around or Circumstances(),
+            departed=self._departed(family, view),
         )
-        sight = replace(sight, closeups=self._closeups(suspects(sight, self._memory), family))
+        sight = self._closer(sight)
         diagnosis = diagnose(sight, self._memory)
         past = self._ledger.deeds
         scene = Scene(family=family, policy=view.policy, past=past, monotonic=family.monotonic)
@@ -219,13 +228,34 @@ class Watch:
             diagnosis=diagnosis,
             decisions=decisions,
             kills=self._carry_out(decisions, sight),
-            departures=departures(
-                view.before,
-                family,
-                timeout_s=sight.terms.timeout_s,
-                struck=frozenset(deed.kill.process for deed in past if deed.kill.outcome in ("killed", "survived")),
-            ),
+            departures=sight.departed,
             family=family,
+        )
+
+    def _departed(self, family: Family, view: View) -> tuple[Departure, ...]:
+        values = {setting.name: setting.value for setting in view.settings}
+        workers, requests = values.get("workers"), values.get("max_requests")
+        landed = (deed.kill for deed in self._ledger.deeds if deed.kill.outcome in ("killed", "survived"))
+        struck = frozenset(kill.process for kill in landed)
+        statuses = self._ends.look(worker.process.id for worker in family.workers)
+        marks = Marks(
+            timeout_s=terms(view.release, view.settings).timeout_s,
+            workers=workers if isinstance(workers, int) else None,
+            max_requests=requests if isinstance(requests, int) else None,
+            struck=struck,
+            statuses=statuses,
+        )
+        return departures(view.before, family, marks)
+
+    def _closer(self, sight: Sight) -> Sight:
+        """The sight with what the rules asked to be looked at closely."""
+        wished = wishes(sight, self._memory)
+        ports = {listener.port for listener in sight.family.listeners or () if listener.port is not None}
+        return replace(
+            sight,
+            closeups=self._closeups(suspects(sight, self._memory), sight.family),
+            waits={process: read_waits(process.pid) for process in sorted(wished.waits)},
+            exchanges=read_exchanges(ports) if wished.exchanges else None,
         )
 
     def _closeups(self, wanted: frozenset[ProcessId], family: Family) -> dict[ProcessId, Closeup]:
@@ -243,10 +273,12 @@ class Watch:
             if decision.verb == "wait":
                 continue
             what = order(decision, sight.family, number=self._ledger.struck + len(kills) + 1)
+            stack = _stack(what, sight.policy)
             if decision.verb == "dry-run":
-                kills.append(rehearsed(what, sight.family, at=time.time()))
+                kill = rehearsed(what, sight.family, at=time.time())
             else:
-                kills.append(strike(what, self._second_look(decision, sight)))
+                kill = strike(what, self._second_look(decision, sight))
+            kills.append(replace(kill, stack=stack))
         return tuple(kills)
 
     def _second_look(self, decision: Decision, sight: Sight) -> Callable[[], str | None]:
@@ -270,6 +302,14 @@ class Watch:
         self._vigil, health = examine(self._vigil, report, view.policy, step.monotonic)
         self._published = Published(report=report, ledger=ledger, health=health)
         self._view, self._memory, self._ledger = view, step.diagnosis.memory, ledger
+
+
+def _stack(what: Order, policy: Policy) -> str | None:
+    """Python stacks of whom the order is about, or why there are none; None where nobody wants them."""
+    if not policy.stacks or what.target == "orphan":
+        return None
+    told = take_stacks(what.process)
+    return render(told, STACK_BYTES) if isinstance(told, Stacks) else f"none: {told.why}; {told.remedy}"
 
 
 def _unreadable_settings(error: ArgumentsError) -> Unknown:
