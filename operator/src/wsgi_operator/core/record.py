@@ -146,6 +146,6 @@ def _kept(raw: Mapping[str, Any] | None) -> Kept | None:
 def _parsed(text: str | None) -> dict[str, Any]:
     try:
         raw = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return raw if isinstance(raw, dict) else {}
