@@ -28,6 +28,7 @@ WORKERS, CONNECTIONS = 16, 1000
 RELEASE = "27.0.1"
 ROUNDS, SCANS = 5, 20
 SCRAPE_S = 1.0
+INSIDE = "WSGI_BENCHMARK_INSIDE"
 
 PSUTIL = """
 import sys, time, psutil
@@ -186,6 +187,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     rounds = parser.parse_args().rounds
+    if os.geteuid() == 0 and os.environ.get(INSIDE) != "1":
+        # As in a pod: nobody but the server, its watchers and us is in sight, whatever else this machine runs.
+        command = (
+            "unshare",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "--kill-child",
+            sys.executable,
+            "-m",
+            "benchmarks.sidecar",
+        )
+        os.execvpe(command[0], [*command, *sys.argv[1:]], os.environ | {INSIDE: "1"})
     progress(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
     figures = watching(rounds)
     tell_watching(figures)
