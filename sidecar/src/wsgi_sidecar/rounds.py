@@ -53,6 +53,7 @@ class Rounds:
         self._surroundings: Surroundings | None = None
         self._surroundings_at = 0.0
         self._last = Circumstances()
+        self._kills: tuple[int, ...] = ()
         self._facts: Facts | None = None
         self._counted: Family | None = None
         self._weighed_at = float("-inf")
@@ -82,6 +83,7 @@ class Rounds:
             limits=resources.limits,
             pressure=resources.pressure,
             unknowns=resources.unknowns,
+            oom_kills=self._oom_kills(resources.pressure.oom_kills),
             shared=self._sharing.look(family, self._reader.sockets()),
             dropped=read_dropped(family.master.id.pid, self._proc),
             pss_bytes=self._weighed(family, policy),
@@ -89,6 +91,11 @@ class Rounds:
         around = self._counted_again(around, family, terms, settings)
         self._last = replace(around, findings=self._linted(around, family, terms, settings, grace_s))
         return self._last
+
+    def _oom_kills(self, counted: int | None) -> int:
+        """How far the count rose over this look and the one before: whoever is killed may die a look later."""
+        self._kills = (*self._kills[-2:], counted) if counted is not None else ()
+        return max(0, self._kills[-1] - self._kills[0]) if self._kills else 0
 
     def _weighed(self, family: Family, policy: Policy) -> Mapping[ProcessId, int]:
         if not policy.memory_recycle_share:

@@ -26,6 +26,7 @@ from wsgi_sidecar.core.diagnosis import Memory, diagnose, lost, rule_of, suspect
 from wsgi_sidecar.core.family import Family, gather
 from wsgi_sidecar.core.health import Vigil, examine
 from wsgi_sidecar.core.lines import lines, server_lines
+from wsgi_sidecar.core.oom import victims
 from wsgi_sidecar.core.remedy import Decision, Order, Scene, decide, order, rehearsed
 from wsgi_sidecar.core.rules.rule import Sight, terms
 from wsgi_sidecar.core.served import undercounted
@@ -238,11 +239,13 @@ class Watch:
         landed = (deed.kill for deed in self._ledger.deeds if deed.kill.outcome in ("killed", "survived"))
         struck = frozenset(kill.process for kill in landed)
         statuses = self._ends.look(worker.process.id for worker in family.workers)
+        kills = view.around.oom_kills if view.around else 0
         marks = Marks(
             timeout_s=terms(view.release, view.settings).timeout_s,
             workers=workers if isinstance(workers, int) else None,
             max_requests=requests if isinstance(requests, int) else None,
             struck=struck,
+            oom=victims(view.before, family, kills=kills, struck=struck, statuses=statuses),
             statuses=statuses,
         )
         return departures(view.before, family, marks)

@@ -96,7 +96,9 @@ def account(ledger: Ledger, step: Step) -> Ledger:
     """The ledger with this look in it."""
     actions = {decision.case.id: _action(decision, step.kills) for decision in step.decisions}
     is_open = {case.id: _incident(case, actions.get(case.id, "watched")) for case in step.diagnosis.open}
-    ended = tuple(_ended(ledger.open[case.id], ledger, step) for case in step.diagnosis.ended if case.id in ledger.open)
+    ended = tuple(
+        _ended(ledger.open[case.id], case, ledger, step) for case in step.diagnosis.ended if case.id in ledger.open
+    )
     opened = [case.fault.kind for case in step.diagnosis.open if case.id in step.diagnosis.opened]
     return replace(
         ledger,
@@ -176,8 +178,9 @@ def told(kill: Kill) -> str:
     }[kill.outcome]
 
 
-def _ended(incident: Incident, ledger: Ledger, step: Step) -> Incident:
-    return replace(incident, outcome=_outcome(incident, ledger, step), ended_at=step.at)
+def _ended(incident: Incident, case: Case, ledger: Ledger, step: Step) -> Incident:
+    outcome = case.fault.outcome or _outcome(incident, ledger, step)
+    return replace(incident, outcome=outcome, ended_at=step.at)
 
 
 def _outcome(incident: Incident, ledger: Ledger, step: Step) -> str:

@@ -21,6 +21,7 @@ class Circumstances:
         shared: connections that several of master and workers hold.
         saturation: see the Report's field.
         busy: threads of each worker that work on a request.
+        oom_kills: processes of the container that the kernel ended for memory at this look or the one before.
         dropped: connections that full accept queues of this network namespace turned away since it exists.
         pss_bytes: memory of each worker with shared pages divided among their users; empty while nobody asks for it.
         findings: of the lint.
@@ -32,6 +33,7 @@ class Circumstances:
     shared: tuple[SharedSocket, ...] | None = None
     saturation: Saturation | None = None
     busy: Mapping[ProcessId, int] = field(default_factory=dict)
+    oom_kills: int = 0
     dropped: int | None = None
     pss_bytes: Mapping[ProcessId, int] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()

@@ -12,7 +12,9 @@ from typing import Any, Final
 from wsgi_contract.report import IncidentKind, ProcessId
 from wsgi_sidecar.core.rules import (
     boot_hang,
+    connection_saturation,
     frozen_worker,
+    oom_kill,
     orphan_processes,
     shared_socket,
     stuck_arbiter,
@@ -29,6 +31,8 @@ RULES: Final[tuple[Rule, ...]] = (
     worker_timeout.RULE,
     stuck_request.RULE,
     boot_hang.RULE,
+    connection_saturation.RULE,
+    oom_kill.RULE,
 )
 
 Key = tuple[IncidentKind, ProcessId]

@@ -108,6 +108,9 @@ class Fault:
         spare: why it is told but must not be cured by a kill; None where it may. Without a target: what to do.
         serving: the process may still serve requests, so that the last one of its kind must stay.
         others: processes with the same fault that one kill ends together with the first.
+        outcome: how it ends when it is found no more and nothing was killed; None where that must be looked up.
+        gentle_s: seconds that the process gets to end by itself, once asked (SIGTERM), before its tree is killed; None
+            where asking is of no use.
     """
 
     kind: IncidentKind
@@ -120,6 +123,8 @@ class Fault:
     spare: str | None = None
     serving: bool = False
     others: tuple[ProcessId, ...] = ()
+    outcome: str | None = None
+    gentle_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
