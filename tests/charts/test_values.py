@@ -94,6 +94,7 @@ def test_values_reach_the_operator_through_its_environment() -> None:
         "log": {"level": "debug", "format": "text"},
         "reports": {"intervalSeconds": 2.5, "timeoutSeconds": 1},
         "healthPort": 9000,
+        "admission": "always",
         "sidecar": {"image": {"pullPolicy": "Never"}},
     }
     told = environment(render(values))
@@ -101,6 +102,7 @@ def test_values_reach_the_operator_through_its_environment() -> None:
         "WSGI_OPERATOR_SIDECAR_IMAGE": "wsgi-sidecar:0.1.0",
         "WSGI_OPERATOR_SIDECAR_PULL_POLICY": "Never",
         "WSGI_OPERATOR_NAMESPACES": "a,b",
+        "WSGI_OPERATOR_ADMISSION": "true",
         "WSGI_OPERATOR_REPORT_INTERVAL_SECONDS": "2.5",
         "WSGI_OPERATOR_REPORT_TIMEOUT_SECONDS": "1",
         "WSGI_OPERATOR_LOG_LEVEL": "debug",

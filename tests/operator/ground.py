@@ -34,6 +34,7 @@ class Ground:
     image: str = "localhost/wsgi-sidecar:none"
     process: subprocess.Popen[bytes] | None = None
     starts: int = field(default=0)
+    policies: list[str] = field(default_factory=list)
 
     def start(self, *, wait: bool = True, **environ: str) -> None:
         """Start the operator, and wait until it watches."""
@@ -59,6 +60,30 @@ class Ground:
             "WSGI_OPERATOR_REPORT_INTERVAL_SECONDS": "1",
             "WSGI_OPERATOR_PORT": "0",
         }
+
+    def give_policy(self) -> None:
+        """Install the chart's admission policy for this namespace, and wait until the API server heeds it."""
+        values = ("--set", f"watch.namespaces={{{self.namespace}}},admission=always,rbac.create=false")
+        chart = self.cluster.helm("template", self.namespace, str(ROOT / "charts/wsgi-operator"), *values)
+        made = [thing for thing in yaml.safe_load_all(chart) if thing and "MutatingAdmission" in thing["kind"]]
+        assert len(made) == 2
+        self.policies = [f"{thing['kind']}/{thing['metadata']['name']}" for thing in made]
+        self.apply(*made)
+        eventually(lambda: self.admitted({"wsgi.dev/container": "web"})["spec"].get("shareProcessNamespace"))
+
+    def take_policy(self) -> None:
+        """Remove it again, and wait until the API server has noticed."""
+        if self.policies:
+            self.kubectl("delete", *self.policies, "--ignore-not-found")
+            self.policies = []
+
+    def admitted(self, annotations: Mapping[str, str], **container: Any) -> dict[str, Any]:
+        """What the API server would make of a pod with these annotations."""
+        template = deployment("x", **container)["spec"]["template"]
+        template["metadata"] |= {"name": "x", "labels": {"wsgi.dev/server": "x"}, "annotations": dict(annotations)}
+        body = {"apiVersion": "v1", "kind": "Pod"} | template
+        said = self.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", stdin=json.dumps(body))
+        return dict(json.loads(said))
 
     def alive(self) -> bool:
         assert self.process is not None
@@ -204,6 +229,7 @@ def ground(cluster: Cluster, namespace: str, folder: Path) -> Iterator[Ground]:
         yield here
     finally:
         here.kill()
+        here.take_policy()
         names = here.kubectl("get", "wsgi", "-o", "name").split()
         for name in names:
             here.kubectl("patch", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')

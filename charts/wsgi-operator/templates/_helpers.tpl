@@ -41,3 +41,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- printf "%s:%s" .image.repository (default .chart.AppVersion .image.tag) }}
 {{- end }}
 {{- end }}
+
+{{/* "true" where pods get their settings at creation: the cluster must have MutatingAdmissionPolicy. */}}
+{{- define "wsgi-operator.admission" -}}
+{{- $has := .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" }}
+{{- or (eq .Values.admission "always") (and (eq .Values.admission "auto") $has) }}
+{{- end }}
+
+{{/* The policy is no namespaced object: releases of one name in two namespaces must not share it. */}}
+{{- define "wsgi-operator.admissionName" -}}
+{{- printf "%s-%s" .Release.Namespace (include "wsgi-operator.fullname" .) | trunc 253 | trimSuffix "-" }}
+{{- end }}

@@ -31,6 +31,7 @@ class Config:
         namespaces: those it watches; empty: all.
         report_interval_s: seconds between two looks at one workload's pods.
         report_timeout_s: seconds that one pod has for its answer.
+        admission: whether the chart's MutatingAdmissionPolicy gives pods their settings at creation.
         port: of `/livez` and `/readyz`; 0: none.
         log_format: of its own log.
         log_level: likewise.
@@ -40,6 +41,7 @@ class Config:
     namespaces: tuple[str, ...] = ()
     report_interval_s: float = 10.0
     report_timeout_s: float = 3.0
+    admission: bool = False
     port: int = 8080
     log_format: LogFormat = "json"
     log_level: str = "info"
@@ -61,6 +63,7 @@ def read_config(environ: Mapping[str, str]) -> Config:
         namespaces=_namespaces(environ),
         report_interval_s=_number(environ, "REPORT_INTERVAL_SECONDS", 10.0, 0.5, 3600.0),
         report_timeout_s=_number(environ, "REPORT_TIMEOUT_SECONDS", 3.0, 0.1, 60.0),
+        admission=_one_of(environ, "ADMISSION", ("false", "true")) == "true",
         port=int(_number(environ, "PORT", 8080, 0, 65535)),
         log_format=cast("LogFormat", _one_of(environ, "LOG_FORMAT", ("json", "text"))),
         log_level=_one_of(environ, "LOG_LEVEL", ("info", *_LEVELS)),

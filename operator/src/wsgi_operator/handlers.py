@@ -234,7 +234,7 @@ async def _apply(
     desk: Desk, server: Server, deployment: Body, seen: Seen | None, now: float
 ) -> tuple[Body, Plan] | Obstacle:
     """Apply what is planned, if anything is; what the API server refuses is an obstacle with its own words."""
-    made = plan(server, deployment, seen=seen, now=now)
+    made = plan(server, deployment, seen=seen, now=now, admission=desk.config.admission)
     if isinstance(made, Obstacle):
         return made
     if not made.needed:

@@ -23,12 +23,14 @@ class Pod:
         uid: tells it from an earlier one of the same name.
         ip: None while it has none.
         waiting: why it cannot answer yet; None if it should answer.
+        unheeded: whether it was made without the settings that its annotations order.
     """
 
     name: str
     uid: str
     ip: str | None
     waiting: str | None = None
+    unheeded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,11 @@ class Evidence:
         """Open ones first, then the ended ones; the latest first in both."""
         found = [(answer.pod, incident) for answer in self.heard for incident in answer.report.incidents]
         return tuple(sorted(found, key=lambda pair: (pair[1].ended_at is not None, -pair[1].since, pair[0].name)))
+
+    def unheeded(self) -> tuple[Pod, ...]:
+        """The pods that were made without the settings that their annotations order."""
+        answers: tuple[Answer, ...] = (*self.heard, *self.silent)
+        return tuple(answer.pod for answer in answers if answer.pod.unheeded)
 
     def kills(self) -> tuple[tuple[Pod, Kill], ...]:
         """All that the reports still list."""

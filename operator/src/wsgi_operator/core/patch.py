@@ -14,6 +14,7 @@ from typing import Any
 from wsgi_contract import names
 from wsgi_contract.policy import dump_policy
 from wsgi_contract.servers.gunicorn import CMD_ARGS, ArgumentsError, merge_cmd_args
+from wsgi_operator.core.admission import orders
 from wsgi_operator.core.contest import undo
 from wsgi_operator.core.cover import covers
 from wsgi_operator.core.record import ANNOTATION_APPLIED, Change, Kept, Original, Record, dump, original_of, record_of
@@ -64,19 +65,23 @@ class _CmdArgs:
     """`GUNICORN_CMD_ARGS`.
 
     Attributes:
-        ours: as we want it; None: left alone.
+        ours: as we want it in the template; None: left alone there.
+        flags: what pods get behind the owner's at their creation; None: nothing.
         kept: the owner's in the template, if it is overridden.
         inherited: what image or envFrom set; None: not seen yet.
-        pending: whether `ours` has to wait for that.
+        pending: whether ours have to wait for that.
     """
 
-    ours: str | None
-    kept: Kept | None
-    inherited: str | None
+    ours: str | None = None
+    flags: str | None = None
+    kept: Kept | None = None
+    inherited: str | None = None
     pending: bool = False
 
 
-def plan(server: Server, deployment: Object, *, seen: Seen | None = None, now: float = 0.0) -> Plan | Obstacle:
+def plan(
+    server: Server, deployment: Object, *, seen: Seen | None = None, now: float = 0.0, admission: bool = False
+) -> Plan | Obstacle:
     """Decide what to apply.
 
     Args:
@@ -84,7 +89,10 @@ def plan(server: Server, deployment: Object, *, seen: Seen | None = None, now: f
         deployment: as it is now.
         seen: what the pods of this very template report; None: nobody was asked.
         now: Unix seconds; ends up in the record if something changes.
+        admission: whether the cluster has the policy that gives pods their flags at creation. A template that
+            overrides a value of its owner's already stays with that way: to put the value back would hand it to nobody.
     """
+    admission = admission and original_of(deployment) is None
     container = find_container(deployment, server.container)
     if isinstance(container, Obstacle):
         return container
@@ -92,14 +100,16 @@ def plan(server: Server, deployment: Object, *, seen: Seen | None = None, now: f
     obstacle = _in_the_way(server, deployment, record)
     if obstacle is not None:
         return obstacle
-    args = _cmd_args(server, deployment, container, record, seen)
+    args = _cmd_args(server, deployment, container, record, seen, admission=admission)
     if isinstance(args, Obstacle):
         return args
-    share, share_kept = _share(deployment, record)
+    share, share_kept = _share(deployment, record, admission=admission)
     declared = declared_identity(server, deployment, container)
     identity = seen.identity if seen else None
     learnt = missing(declared, identity or (record.learnt if record else Identity()))
     template = _template(server, container, args, share, combine(declared, learnt))
+    if admission:
+        template["metadata"]["annotations"] |= orders(container["name"], args.flags, args.inherited)
     original = Original(container=container["name"], cmd_args=args.kept, share=share_kept)
     ours = _told(record, _record(server, template, args, share, learnt), now)
     config = _configuration(server, template, ours, original)
@@ -118,6 +128,7 @@ def _record(server: Server, template: Object, args: _CmdArgs, share: bool, learn
         generation=server.generation,
         config=_digest(template),
         cmd_args=args.ours,
+        flags=args.flags,
         share=share,
         settings={} if args.pending else dict(server.wanted.items()),
         policy=dump_policy(server.policy),
@@ -173,24 +184,32 @@ def _port_taken(server: Server, deployment: Object) -> Obstacle | None:
 
 
 def _cmd_args(
-    server: Server, deployment: Object, container: Object, record: Record | None, seen: Seen | None
+    server: Server,
+    deployment: Object,
+    container: Object,
+    record: Record | None,
+    seen: Seen | None,
+    *,
+    admission: bool,
 ) -> _CmdArgs | Obstacle:
     entry, wanted = env_entry(container, CMD_ARGS), server.wanted
     inherited = record.inherited if record else None
     if entry is not None and "valueFrom" in entry:
-        return _from_reference(server, container)
+        return _from_reference(server, container, entry, admission=admission)
     theirs = _theirs(deployment, container, entry, record)
-    overridden = record is not None and record.cmd_args is not None
-    if not wanted.items() and not (theirs and overridden):
-        return _CmdArgs(ours=None, kept=None, inherited=inherited)
+    overridden = record is not None and (record.cmd_args is not None or record.flags is not None)
+    if not wanted.items() and (admission or not (theirs and overridden)):
+        return _CmdArgs(inherited=inherited)
     if entry is None and not overridden and seen is not None:
         inherited = seen.cmd_args if seen.cmd_args is not None else inherited
     if theirs is None and inherited is None:
-        return _CmdArgs(ours=None, kept=None, inherited=None, pending=True)
+        return _CmdArgs(pending=True)
     try:
         ours = merge_cmd_args(str(theirs.value or "") if theirs else inherited or "", wanted)
     except ArgumentsError as error:
         return _unreadable(container, error)
+    if admission:
+        return _CmdArgs(flags=merge_cmd_args("", wanted), inherited=None if theirs else inherited)
     return _CmdArgs(ours=ours, kept=theirs, inherited=inherited)
 
 
@@ -202,9 +221,12 @@ def _unreadable(container: Object, error: ArgumentsError) -> Obstacle:
     )
 
 
-def _from_reference(server: Server, container: Object) -> _CmdArgs | Obstacle:
+def _from_reference(server: Server, container: Object, entry: Object, *, admission: bool) -> _CmdArgs | Obstacle:
     if not server.wanted.items():
-        return _CmdArgs(ours=None, kept=None, inherited=None)
+        return _CmdArgs()
+    surely = not any(isinstance(source, Mapping) and source.get("optional") for source in entry["valueFrom"].values())
+    if admission and surely:  # $(NAME) of a key that may be absent would reach gunicorn as these very letters
+        return _CmdArgs(flags=merge_cmd_args("", server.wanted))
     return Obstacle(
         reason="CmdArgsFromReference",
         message=f"container {container['name']} takes {CMD_ARGS} from a ConfigMap, Secret or field (valueFrom), which "
@@ -223,13 +245,13 @@ def _theirs(deployment: Object, container: Object, entry: Object | None, record:
     return Kept(value=entry.get("value"), owners=owners(deployment, env_path(container["name"], CMD_ARGS)))
 
 
-def _share(deployment: Object, record: Record | None) -> tuple[bool, Kept | None]:
+def _share(deployment: Object, record: Record | None, *, admission: bool) -> tuple[bool, Kept | None]:
     """Whether we set shareProcessNamespace, and the owner's `false`, if it has one."""
     live = pod_spec(deployment).get("shareProcessNamespace")
     if live and record is not None and record.share:
         original = original_of(deployment)
         return True, original.share if original else None
-    if live:
+    if live or (live is False and admission):
         return False, None
     return True, None if live is None else Kept(value=False, owners=owners(deployment, SHARE_PATH))
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from wsgi_contract import names
+from wsgi_operator.core.admission import unheeded
 from wsgi_operator.core.evidence import Pod
 
 
@@ -28,6 +29,7 @@ def _pod(body: Mapping[str, Any]) -> Pod:
         uid=body["metadata"]["uid"],
         ip=status.get("podIP"),
         waiting=_waiting(status),
+        unheeded=unheeded(body),
     )
 
 

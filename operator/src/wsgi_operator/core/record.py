@@ -40,12 +40,13 @@ class Record:
         server: uid of the WSGIServer.
         generation: of its spec.
         config: hash of the applied configuration.
-        cmd_args: the text that we gave `GUNICORN_CMD_ARGS`; None if we left it alone.
+        cmd_args: the text that we gave `GUNICORN_CMD_ARGS` in the template; None if we left it alone there.
         share: whether we set shareProcessNamespace.
         settings: the wanted settings at that time.
         policy: the policy at that time.
         image: the sidecar's.
         learnt: whom the server was found to run as.
+        flags: what pods get behind the owner's `GUNICORN_CMD_ARGS` at their creation; None: nothing.
         inherited: the `GUNICORN_CMD_ARGS` that image or envFrom give the server; None: not seen yet.
         drifts: how many times in a row somebody else's change was undone.
         drift_at: when that was last, Unix seconds.
@@ -62,6 +63,7 @@ class Record:
     policy: str
     image: str
     learnt: Identity
+    flags: str | None = None
     inherited: str | None = None
     drifts: int = 0
     drift_at: float = 0.0

@@ -9,10 +9,11 @@ The second step is needed because giving up a field in an apply removes it, unle
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from wsgi_contract import names
 from wsgi_contract.servers.gunicorn import CMD_ARGS
+from wsgi_operator.core.admission import ANNOTATION_CONTAINER, ANNOTATION_FLAGS, ANNOTATION_INHERITED
 from wsgi_operator.core.record import ANNOTATION_APPLIED, Kept, Original, Record, dump, original_of, record_of
 from wsgi_operator.core.server import Obstacle
 from wsgi_operator.core.sidecar import POLICY_VOLUME
@@ -26,6 +27,8 @@ from wsgi_operator.core.workload import (
     is_ours,
     pod_spec,
 )
+
+_ANNOTATIONS: Final = (names.ANNOTATION_POLICY, ANNOTATION_CONTAINER, ANNOTATION_FLAGS, ANNOTATION_INHERITED)
 
 
 def taken_out(deployment: Object) -> Mapping[str, Any] | None:
@@ -80,7 +83,7 @@ def cut_out(deployment: Object) -> Mapping[str, Any] | None:
     }
     if record.share:
         pod["shareProcessNamespace"] = original.share.value if original.share else None
-    theirs = {"labels": {names.LABEL_SERVER: None}, "annotations": {names.ANNOTATION_POLICY: None}}
+    theirs = {"labels": {names.LABEL_SERVER: None}, "annotations": dict.fromkeys(_ANNOTATIONS)}
     return {
         "metadata": {"resourceVersion": metadata["resourceVersion"], "annotations": {ANNOTATION_APPLIED: None}},
         "spec": {"template": {"metadata": theirs, "spec": pod}},

@@ -104,10 +104,25 @@ def _trouble(facts: Facts) -> Obstacle | None:
         return Obstacle(reason="RolloutFailed", message=facts.rollout.message)
     if facts.evidence is None or facts.rollout is None or not facts.rollout.done:
         return None
+    if (missed := _unheeded(facts.evidence)) is not None:
+        return missed
     pinned = [setting for setting in facts.evidence.settings if setting.pinned and setting.known and not setting.met]
     if pinned:
         return Obstacle(reason="SettingPinned", message="; ".join(_pinned(setting) for setting in pinned))
     return _blind(facts.evidence) if facts.pending else None
+
+
+def _unheeded(evidence: Evidence) -> Obstacle | None:
+    pods = evidence.unheeded()
+    if not pods:
+        return None
+    return Obstacle(
+        reason="PolicyMissing",
+        message=f"{len(pods)} of {evidence.pods} pods, such as {pods[0].name}, were made without the settings that "
+        "their annotations order: look whether the chart's MutatingAdmissionPolicy and its binding are there (kubectl "
+        "get mutatingadmissionpolicies,mutatingadmissionpolicybindings; helm upgrade brings them back), then delete "
+        "these pods or run kubectl rollout restart",
+    )
 
 
 def _blind(evidence: Evidence) -> Obstacle | None:
@@ -173,6 +188,8 @@ def _injected(server: Server | None, facts: Facts) -> Verdict:
     if facts.obstacle is not None or server is None:
         obstacle = facts.obstacle or Obstacle(reason="Unknown", message="nothing is known yet")
         return Verdict(type="Injected", status=False, reason=obstacle.reason, message=obstacle.message)
+    if facts.evidence is not None and (missed := _unheeded(facts.evidence)) is not None:
+        return Verdict(type="Injected", status=False, reason=missed.reason, message=missed.message)
     message = f"the template of Deployment {server.workload} carries {server.sidecar.image}"
     return Verdict(type="Injected", status=True, reason="Applied", message=message)
 
