@@ -92,9 +92,12 @@ def _kill(pid: int, mark: str) -> bool:
 
 
 def _owner_lives(mark: str) -> bool:
-    """Whether its owner lives; one of another PID namespace is nobody whose pid would mean anything here."""
-    namespace, pid, started, _ = mark.split(".")
-    return int(namespace) != _namespace() or _started(int(pid)) == int(started)
+    """Whether its owner lives or cannot be told: of another PID namespace, or of a tree that writes marks otherwise."""
+    match mark.split("."):
+        case [namespace, pid, started, _]:
+            return int(namespace) != _namespace() or _started(int(pid)) == int(started)
+        case _:
+            return True
 
 
 def _started(pid: int) -> int | None:
