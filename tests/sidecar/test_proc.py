@@ -69,8 +69,8 @@ def test_a_process_is_as_psutil_sees_it(table: ProcessTable, closing: contextlib
 
 
 def test_everybody_is_there_and_kernel_threads_are_not(table: ProcessTable) -> None:
-    seen = table.read()
     oracle = {process.pid: process for process in psutil.process_iter()}
+    seen = table.read()
     assert os.getpid() in seen
     assert all(not process.cmdline() for pid, process in oracle.items() if pid not in seen and process.is_running())
     assert all(process.ppid != 2 for process in seen.values())
