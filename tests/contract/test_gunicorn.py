@@ -15,6 +15,7 @@ from wsgi_contract.servers.gunicorn import (
     connection_limit,
     effective_settings,
     freezes_when_full,
+    may_hold_secrets,
     merge_cmd_args,
     parse_arguments,
     parse_cmd_args,
@@ -208,3 +209,20 @@ def test_a_worker_s_limit_of_connections_follows_its_class(
         Setting(name="worker_connections", value=connections, source="default"),
     )
     assert connection_limit(settings) == limit
+
+
+@pytest.mark.parametrize(
+    ("text", "held"),
+    [
+        ("", False),
+        ("--workers=3 --statsd-host=127.0.0.1:8125", False),
+        ("--env API_KEY=hush", True),
+        ("-e API_KEY=hush", True),
+        ("-eAPI_KEY=hush -w 2", True),
+        ("--proxy http://user:hush@proxy/", True),
+        ("--access-logformat '%(h)s user@host'", False),
+        ("--workers 'unbalanced", True),
+    ],
+)
+def test_arguments_that_may_hold_a_secret_are_known(text: str, held: bool) -> None:
+    assert may_hold_secrets(text) is held

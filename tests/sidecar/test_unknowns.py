@@ -93,3 +93,9 @@ def test_a_release_that_could_not_be_read() -> None:
 
 def test_what_nobody_tried_to_read_is_not_unknown() -> None:
     assert told(HEALTHY, sources=None) == []
+
+
+def test_arguments_with_secrets_in_them_are_kept_in_the_pod_and_it_is_said() -> None:
+    ((what, why, remedy),) = told(HEALTHY, replace(SOURCES, cmd_args="--env API_KEY=hush"))
+    assert "GUNICORN_CMD_ARGS" in what
+    assert "hush" not in why + remedy

@@ -144,6 +144,19 @@ def _value(name: SettingName, value: Any, written: str) -> Value:
     return True if value is True else from_word(name, value, written)
 
 
+def may_hold_secrets(cmd_args: str) -> bool:
+    """Whether a `GUNICORN_CMD_ARGS` may hold something that must not leave the pod.
+
+    `--env NAME=value` sets variables of the app, and an address may carry a password. A text that cannot be read may
+    hold anything.
+    """
+    try:
+        found = _said_by_flags(shlex.split(cmd_args))
+    except ValueError:
+        return True
+    return "env" in found or re.search(r"://[^\s/]*@", cmd_args) is not None
+
+
 def merge_cmd_args(existing: str, wanted: Wanted) -> str:
     """The owner's `GUNICORN_CMD_ARGS` with the wanted settings behind it.
 

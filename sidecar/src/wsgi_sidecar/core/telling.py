@@ -18,7 +18,7 @@ from wsgi_contract.report import (
     Unknown,
     WorkerInfo,
 )
-from wsgi_contract.servers.gunicorn import connection_limit
+from wsgi_contract.servers.gunicorn import connection_limit, may_hold_secrets
 from wsgi_contract.settings import Setting
 from wsgi_sidecar.core.account import KEPT_KILLS, Ledger
 from wsgi_sidecar.core.circumstances import Circumstances
@@ -99,7 +99,7 @@ def _server(family: Family, view: View) -> ServerInfo:
         uid=master.uid,
         gid=master.gid,
         started_at=master.started_at,
-        cmd_args=view.cmd_args,
+        cmd_args=None if view.cmd_args is None or may_hold_secrets(view.cmd_args) else view.cmd_args,
     )
 
 

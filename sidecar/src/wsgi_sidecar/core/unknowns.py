@@ -7,7 +7,7 @@ Rule: a reason names numbers or files; a remedy is something to type.
 from collections.abc import Iterator
 
 from wsgi_contract.report import Unknown
-from wsgi_contract.servers.gunicorn import Sources
+from wsgi_contract.servers.gunicorn import Sources, may_hold_secrets
 from wsgi_sidecar.core.command import role
 from wsgi_sidecar.core.family import Family
 from wsgi_sidecar.core.snapshot import Process
@@ -95,6 +95,12 @@ def _about_settings(master: Process, sources: Sources | None) -> Iterator[Unknow
             what="settings given by GUNICORN_CMD_ARGS",
             why="the environment of the server could not be read",
             remedy="run the sidecar as the server's user and group",
+        )
+    elif may_hold_secrets(sources.cmd_args):
+        yield Unknown(
+            what="the whole of GUNICORN_CMD_ARGS, to whoever reads the report",
+            why="it sets variables (--env) or names an address with a password, which must not leave the pod",
+            remedy="move secrets to the container's env, or write GUNICORN_CMD_ARGS in the Deployment",
         )
     elif sources.config_file is None:
         yield Unknown(
