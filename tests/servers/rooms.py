@@ -67,6 +67,7 @@ ROOMS: Final[dict[str, Room]] = {
         _gunicorn("25.3.0"),
         _gunicorn("26.2.0"),
         _gunicorn("27.0.1"),
+        _gunicorn("27.0.1", "setproctitle==1.3.7", suffix="+setproctitle"),
         _gunicorn("23.0.0", "flask>=3.1,<4", suffix="+flask"),  # the shop of the demos
         # drivers of the databases that a fork shares
         _gunicorn("23.0.0", "psycopg2-binary==2.9.10", "redis==5.2.1", suffix="+databases"),

@@ -17,10 +17,14 @@ from wsgi_sidecar.core.control import (
     parse_payload,
     payload_length,
 )
+from wsgi_sidecar.core.family import CONTROL_SOCKET
 from wsgi_sidecar.core.strangers import Members
 from wsgi_sidecar.streams import NoAnswerError, Stream
 
 WITHIN_S: Final = 1.0
+LISTENS: Final = "00010000"
+"""__SO_ACCEPTCON in the flags of /proc/net/unix."""
+MOST_SOCKETS: Final = 8
 
 
 def ask_control(
@@ -53,6 +57,20 @@ def ask_control(
     raise failure
 
 
+def find_sockets(arbiter: int, root: str = "/proc") -> tuple[str, ...]:
+    """Paths of control sockets with the usual name that somebody in the arbiter's network namespace listens on.
+
+    For a server that hides its HOME; whose socket it is, the answer tells. Of many, as on a shared host, the first few.
+    """
+    try:
+        with open(f"{root}/{arbiter}/net/unix", encoding="utf-8", errors="surrogateescape") as file:
+            lines = [line.rstrip("\n").split(None, 7) for line in file]
+    except OSError:
+        return ()
+    found = (words[7] for words in lines if len(words) == 8 and words[3] == LISTENS)
+    return tuple(path for path in found if path.startswith("/") and path.endswith(CONTROL_SOCKET))[:MOST_SOCKETS]
+
+
 def _ask(path: str, arbiter: int, within_s: float, root: str) -> ControlAnswer:
     with Stream(StreamAddress(path=path), within_s=within_s, process=arbiter, root=root) as stream:
         config, workers, stats = (_question(stream, command) for command in COMMANDS)
@@ -64,4 +82,4 @@ def _question(stream: Stream, command: str) -> Members:
     return parse_payload(stream.exactly(payload_length(stream.exactly(4))))
 
 
-__all__ = ["ControlError", "NoAnswerError", "ask_control"]
+__all__ = ["ControlError", "NoAnswerError", "ask_control", "find_sockets"]

@@ -6,7 +6,6 @@ loop catches everything: a look that fails is logged and counted, and the next o
 """
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -43,6 +42,7 @@ from wsgi_sidecar.orders import Orders, PolicyFile
 from wsgi_sidecar.proc import ProcReader
 from wsgi_sidecar.rounds import Rounds
 from wsgi_sidecar.server_files import ServerFiles
+from wsgi_sidecar.server_words import ServerReader
 from wsgi_sidecar.stacks import take_stacks
 from wsgi_sidecar.waits import read_waits
 
@@ -97,6 +97,7 @@ class Watch:
         self._ground = ground
         self._interval_s = interval_s
         self._rounds = Rounds(ground.reader)
+        self._server = ServerReader(ground.files)
         self._ends = Ends()
         self._view: View | None = None
         self._memory = Memory()
@@ -172,36 +173,26 @@ class Watch:
         return snapshot.monotonic if step.kills else step.diagnosis.again_at
 
     def _view_of(self, at: float, family: Family | None, before: Family | None, orders: Orders) -> View:
-        release = cmd_args = None
-        settings: tuple[Setting, ...] = ()
-        unknowns: tuple[Unknown, ...] = ()
-        if family is not None:
-            facts = self._ground.files.read(family.master)
-            release, cmd_args = facts.release, facts.sources.cmd_args
-            unknowns = tell_unknowns(family, facts.sources, release, uid=os.geteuid(), gid=os.getegid())
-            try:
-                settings = _settings(facts.sources)
-            except ArgumentsError as error:
-                settings = tuple(Setting(name=name, value=None, source="unknown") for name in SETTING_NAMES)
-                unknowns += (_unreadable_settings(error),)
+        words = self._server.read(family)
+        unknowns, settings = words.unknowns, words.settings
         if orders.trouble is not None:
             unknowns += (_bad_policy(orders.trouble),)
         around = None
         if family is not None:
-            around = self._rounds.go(family, terms(release, settings), settings, orders.policy)
+            around = self._rounds.go(family, terms(words.release, settings), settings, orders.policy)
             unknowns += around.unknowns
-        requests = self._ground.hearing.told(family) if self._ground.hearing else None
+        requests = self._ground.hearing.told(family) if self._ground.hearing else words.requests
         unknowns += undercounted(requests) if requests else ()
         same = before is not None and family is not None and before.master.id == family.master.id
         return View(
             at=at,
             family=family,
             before=before if same else None,
-            release=release,
+            release=words.release,
             settings=settings,
             unknowns=unknowns,
             policy=orders.policy,
-            cmd_args=cmd_args,
+            cmd_args=words.cmd_args,
             requests=requests,
             around=around,
         )

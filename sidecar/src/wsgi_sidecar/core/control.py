@@ -14,9 +14,10 @@ What it alone knows: the number of workers wanted after TTIN and TTOU, and setti
 import json
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from wsgi_contract.report import Unknown
 from wsgi_contract.servers.gunicorn_file import FILE_NAMES
 from wsgi_contract.settings import SETTING_NAMES, Setting, SettingName, Value
 from wsgi_sidecar.core.strangers import Members, NotAnObjectError, integer, number, objects, read_object, switch, text
@@ -24,6 +25,8 @@ from wsgi_sidecar.core.strangers import Members, NotAnObjectError, integer, numb
 COMMANDS: Final = ("show config", "show workers", "show stats")
 """Read-only, all of them. The socket would also stop the server; we never send anything else."""
 
+SPEAKS_SINCE: Final = (25, 1)
+"""The first release with a control socket."""
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 """1,000 workers take 100 KB."""
 _MAX_WORKERS: Final = 4096
@@ -160,6 +163,23 @@ def _workers(answer: Members) -> Iterable[ControlWorker]:
                 heartbeat_age_s=number(one, "last_heartbeat"),
                 aborted=switch(one, "aborted"),
             )
+
+
+def filled(settings: Iterable[Setting], answered: Iterable[Setting]) -> tuple[Setting, ...]:
+    """The settings, those nobody could read as the arbiter tells them."""
+    told = {setting.name: setting for setting in answered}
+    return tuple(each if each.value is not None else told.get(each.name, each) for each in settings)
+
+
+def without_answered(
+    unknowns: tuple[Unknown, ...], before: tuple[Setting, ...], after: tuple[Setting, ...]
+) -> tuple[Unknown, ...]:
+    """What is unknown once the arbiter has answered: of settings only those that it does not tell."""
+    if before == after:
+        return unknowns
+    left = ", ".join(setting.name for setting in after if setting.value is None)
+    kept = (each for each in unknowns if left or not each.what.startswith("settings"))
+    return tuple(replace(each, what=f"settings: {left}") if each.what.startswith("settings") else each for each in kept)
 
 
 def socket_paths(

@@ -1,0 +1,127 @@
+"""What the server was told to be, and what it says of itself: settings, release, requests.
+
+In: the family of a look. Out: `ServerWords`. Rule: the server's own files and words are read first; a source that asks
+the server (gunicorn's control socket, uWSGI's stats socket) is extra, seldom asked, and never needed.
+"""
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from wsgi_contract.report import RequestTotals, Unknown
+from wsgi_contract.servers.gunicorn import ArgumentsError, effective_settings, parse_release
+from wsgi_contract.settings import SETTING_NAMES, Setting
+from wsgi_sidecar.control_socket import ControlError, NoAnswerError, ask_control, find_sockets
+from wsgi_sidecar.core.control import SPEAKS_SINCE, filled, socket_paths, without_answered
+from wsgi_sidecar.core.family import Family
+from wsgi_sidecar.core.unknowns import tell_unknowns
+from wsgi_sidecar.server_files import ServerFacts, ServerFiles
+
+ASK_EVERY_S: Final = 30.0
+"""An answer costs the server's Python some 2 ms."""
+
+_settings = lru_cache(maxsize=4)(effective_settings)
+"""Building argparse's parser twice would be a third of a look's cost; words change with the master or its file only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerWords:
+    """What is known of one server beyond its processes.
+
+    Attributes:
+        release: None where it could not be read.
+        cmd_args: see `ServerInfo`.
+        settings: in force.
+        unknowns: what could not be seen.
+        requests: that it says it answered; None where it does not say, or is heard over statsd.
+    """
+
+    release: str | None = None
+    cmd_args: str | None = None
+    settings: tuple[Setting, ...] = ()
+    unknowns: tuple[Unknown, ...] = ()
+    requests: RequestTotals | None = None
+
+
+NOTHING_SAID: Final = ServerWords()
+
+
+class ServerReader:
+    """Reads and asks one server at a time. Not thread-safe."""
+
+    def __init__(self, files: ServerFiles) -> None:
+        """Read nothing yet.
+
+        Args:
+            files: reads what a gunicorn was started with.
+        """
+        self._files = files
+        self._control = _Control()
+
+    def read(self, family: Family | None) -> ServerWords:
+        """What is known of this server."""
+        if family is None:
+            return NOTHING_SAID
+        facts = self._files.read(family.master)
+        unknowns = tell_unknowns(family, facts.sources, facts.release, uid=os.geteuid(), gid=os.getegid())
+        try:
+            settings = _settings(facts.sources)
+        except ArgumentsError as error:
+            settings = unknown_settings()
+            unknowns += (_unreadable_settings(error),)
+        settings, unknowns = self._control.complete(family, facts, settings, unknowns)
+        return ServerWords(
+            release=facts.release, cmd_args=facts.sources.cmd_args, settings=settings, unknowns=unknowns
+        )
+
+
+def unknown_settings() -> tuple[Setting, ...]:
+    """All of them, none read."""
+    return tuple(Setting(name=name, value=None, source="unknown") for name in SETTING_NAMES)
+
+
+class _Control:
+    """Gunicorn's control socket, asked only for settings that nothing else tells."""
+
+    def __init__(self) -> None:
+        self._asked: tuple[object, float] | None = None
+        self._answer: tuple[Setting, ...] = ()
+
+    def complete(
+        self, family: Family, facts: ServerFacts, settings: tuple[Setting, ...], unknowns: tuple[Unknown, ...]
+    ) -> tuple[tuple[Setting, ...], tuple[Unknown, ...]]:
+        """The settings with what the arbiter says filled in, and what stays unknown."""
+        release = parse_release(facts.release)
+        if all(setting.value is not None for setting in settings) or (release and release < SPEAKS_SINCE):
+            return settings, unknowns
+        master = family.master.id
+        if self._asked is None or self._asked[0] != master or family.monotonic - self._asked[1] >= ASK_EVERY_S:
+            self._asked, self._answer = (master, family.monotonic), _asked(master.pid, facts)
+        whole = filled(settings, self._answer)
+        return whole, without_answered(unknowns, settings, whole)
+
+
+def _asked(master: int, facts: ServerFacts) -> tuple[Setting, ...]:
+    arguments = ((facts.sources.cmd_args or "").split(), facts.sources.command_line or ())
+    words = [word for part in arguments for word in part]
+    named = socket_paths(words, runtime_folder=None, home=None, cwd=_cwd(master))
+    try:
+        return ask_control((*named, *find_sockets(master)), master).settings
+    except (NoAnswerError, ControlError, OSError):
+        return ()
+
+
+def _cwd(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return "/"
+
+
+def _unreadable_settings(error: ArgumentsError) -> Unknown:
+    return Unknown(
+        what="settings",
+        why=f"the server's arguments could not be read as gunicorn reads them: {error}",
+        remedy="start gunicorn with plain flags, or report this command line as a bug",
+    )
