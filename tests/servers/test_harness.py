@@ -84,11 +84,27 @@ def test_a_server_that_does_not_start_fails_with_its_log() -> None:
 
 
 def test_what_a_killed_test_run_left_behind_is_swept() -> None:
-    mark = f"{os.getpid()}.1.0"  # this pid, but never started at tick 1: an owner that is no more
+    namespace = os.stat("/proc/self/ns/pid").st_ino
+    mark = f"{namespace}.{os.getpid()}.1.0"  # this pid, but never started at tick 1: an owner that is no more
     sleeper = subprocess.Popen(["sleep", "60"], env={VARIABLE: mark, "PATH": os.environ["PATH"]})
     eventually("it runs", lambda: marked(mark))
     assert end_leftovers() >= 1
     assert sleeper.wait(10) == -9
+
+
+@pytest.mark.parametrize("mark", ["{pid}.1.0", "1.{pid}.1.0", "{namespace}.{pid}.{started}.0"])
+def test_what_has_an_owner_or_a_mark_that_says_nothing_to_us_is_left_alone(mark: str) -> None:
+    started = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    namespace = os.stat("/proc/self/ns/pid").st_ino
+    mark = mark.format(pid=os.getpid(), started=started, namespace=namespace)
+    sleeper = subprocess.Popen(["sleep", "60"], env={VARIABLE: mark, "PATH": os.environ["PATH"]})
+    try:
+        eventually("it runs", lambda: marked(mark))
+        end_leftovers()
+        assert sleeper.poll() is None
+    finally:
+        sleeper.kill()
+        sleeper.wait(10)
 
 
 def test_what_is_not_marked_is_never_touched() -> None:
