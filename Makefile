@@ -19,7 +19,8 @@ export PYTHONPYCACHEPREFIX := $(CACHE)/pycache
 export MYPY_CACHE_DIR := $(CACHE)/mypy
 export RUFF_CACHE_DIR := $(CACHE)/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
-PYTEST = pytest -o cache_dir="$(CACHE)/pytest" $(PYTEST_ARGS)
+# Most tests wait for real servers, so three files wait at the same time; what shares the cluster stays in one line.
+PYTEST = pytest -o cache_dir="$(CACHE)/pytest" -n 3 --dist loadgroup $(PYTEST_ARGS)
 
 SCRIPTS := $(shell grep -lsI '^\#!/bin/bash\|shellcheck shell=bash' cluster/* cluster/lib/* .ci/*)
 

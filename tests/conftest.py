@@ -26,6 +26,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.cluster)
+        # Run in parallel, a file stays together, for its stories are told once; all that share the cluster, too.
+        item.add_marker(pytest.mark.xdist_group("cluster" if item.get_closest_marker("cluster") else item.path.name))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
