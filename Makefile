@@ -57,6 +57,18 @@ lint: venv ## format, lint, walls and types alone
 format: venv ## put the code into the house's format
 	@ruff format --quiet . && ruff check --quiet --fix .
 
+.PHONY: bench-healing
+bench-healing: venv ## from the fault to the cure, 20 runs each: frozen worker, orphans, stuck arbiter
+	@$(PYTHON) -m benchmarks.healing $(BENCH_ARGS)
+
+.PHONY: false-alarms
+false-alarms: venv ## healthy but nasty behaviour over releases and classes: no kill, no false incident
+	@$(PYTHON) -m benchmarks.false_alarms $(BENCH_ARGS)
+
+.PHONY: soak
+soak: venv ## 10,000 respawns under load: the sidecar does not grow
+	@$(PYTHON) -m benchmarks.soak $(BENCH_ARGS)
+
 .PHONY: kill-trials
 kill-trials: venv ## 10,000 kills under pid reuse, 100 forking trees: nobody else is hit, nobody survives (root)
 	@$(PYTHON) -m benchmarks.kill_trials $(BENCH_ARGS)
