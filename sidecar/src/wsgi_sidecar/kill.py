@@ -59,6 +59,26 @@ def strike(order: Order, second_look: SecondLook = lambda: None, *, deadline_s: 
         stroke.let_go()
 
 
+def ask(process: ProcessId) -> Sent:
+    """Ask one process to end (SIGTERM), after making sure that it is the one that is meant."""
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except OSError:
+        return "gone"
+    try:
+        seen = read_process(process.pid)
+        if process.pid <= 1 or seen is None or seen.id != process:
+            return "gone"
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+    except ProcessLookupError:
+        return "gone"
+    except PermissionError:
+        return "refused"
+    finally:
+        os.close(pidfd)
+    return "sent"
+
+
 class _Stroke:
     """One kill under way: who was caught so far, each with the pidfd that every signal to it goes through."""
 

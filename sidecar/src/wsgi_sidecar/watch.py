@@ -10,15 +10,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Final
 
 from wsgi_contract.policy import Policy
 from wsgi_contract.report import Kill, ProcessId, Unknown
-from wsgi_contract.servers.gunicorn import ArgumentsError, effective_settings
-from wsgi_contract.settings import SETTING_NAMES, Setting
 from wsgi_sidecar import log
 from wsgi_sidecar.core.account import Ledger, Step, account, account_failure
+from wsgi_sidecar.core.asking import Asked, ended_gently
 from wsgi_sidecar.core.circumstances import Circumstances
 from wsgi_sidecar.core.departures import Departure, Marks, departures
 from wsgi_sidecar.core.diagnosis import Memory, diagnose, lost, rule_of, suspects, wishes
@@ -32,11 +30,10 @@ from wsgi_sidecar.core.served import undercounted
 from wsgi_sidecar.core.snapshot import Closeup
 from wsgi_sidecar.core.stacks import Stacks, render
 from wsgi_sidecar.core.telling import Teller, View, tell
-from wsgi_sidecar.core.unknowns import tell_unknowns
 from wsgi_sidecar.ends import Ends
 from wsgi_sidecar.exchanges import read_exchanges
 from wsgi_sidecar.hearing import Hearing
-from wsgi_sidecar.kill import strike
+from wsgi_sidecar.kill import ask, strike
 from wsgi_sidecar.metrics import Published
 from wsgi_sidecar.orders import Orders, PolicyFile
 from wsgi_sidecar.proc import ProcReader
@@ -55,8 +52,6 @@ CLOSEST_S: Final = 0.05
 """Least time between two looks, whatever asks for the next."""
 STACK_BYTES: Final = 16 * 1024
 """A kill's stacks in the Report: some 200 frames."""
-_settings = lru_cache(maxsize=4)(effective_settings)
-"""Building argparse's parser twice would be a third of a look's cost; words change with the master or its file only."""
 STUCK_LOOKS: Final = 5
 STUCK_S: Final = 10.0
 
@@ -210,7 +205,8 @@ class Watch:
         sight = self._closer(sight)
         diagnosis = diagnose(sight, self._memory)
         past = self._ledger.deeds
-        scene = Scene(family=family, policy=view.policy, past=past, monotonic=family.monotonic)
+        asked = {who: each.monotonic for who, each in self._ledger.asking.items()}
+        scene = Scene(family=family, policy=view.policy, past=past, monotonic=family.monotonic, asked=asked)
         decisions = decide(diagnosis.open, scene)
         took_s = time.monotonic() - family.monotonic
         return Step(
@@ -222,13 +218,14 @@ class Watch:
             kills=self._carry_out(decisions, sight),
             departures=sight.departed,
             family=family,
+            asked=_asked(decisions, family),
         )
 
     def _departed(self, family: Family, view: View) -> tuple[Departure, ...]:
         values = {setting.name: setting.value for setting in view.settings}
         workers, requests = values.get("workers"), values.get("max_requests")
         landed = (deed.kill for deed in self._ledger.deeds if deed.kill.outcome in ("killed", "survived"))
-        struck = frozenset(kill.process for kill in landed)
+        struck = frozenset(kill.process for kill in landed) | self._ledger.asking.keys()
         statuses = self._ends.look(worker.process.id for worker in family.workers)
         kills = view.around.oom_kills if view.around else 0
         marks = Marks(
@@ -262,9 +259,9 @@ class Watch:
         return self._ground.reader.closeup(process, listeners)
 
     def _carry_out(self, decisions: tuple[Decision, ...], sight: Sight) -> tuple[Kill, ...]:
-        kills: list[Kill] = []
+        kills = list(ended_gently(self._ledger.asking, sight.family, number=self._ledger.struck + 1))
         for decision in decisions:
-            if decision.verb == "wait":
+            if decision.verb in ("wait", "ask"):
                 continue
             what = order(decision, sight.family, number=self._ledger.struck + len(kills) + 1)
             stack = _stack(what, sight.policy)
@@ -298,20 +295,20 @@ class Watch:
         self._view, self._memory, self._ledger = view, step.diagnosis.memory, ledger
 
 
+def _asked(decisions: tuple[Decision, ...], family: Family) -> tuple[Asked, ...]:
+    """Ask whom the decisions say; one that may not be asked is asked, too, so that the kill that follows tells why."""
+    orders = [order(decision, family, number=0) for decision in decisions if decision.verb == "ask"]
+    return tuple(
+        Asked(order=what, at=time.time(), monotonic=family.monotonic) for what in orders if ask(what.process) != "gone"
+    )
+
+
 def _stack(what: Order, policy: Policy) -> str | None:
     """Python stacks of whom the order is about, or why there are none; None where nobody wants them."""
     if not policy.stacks or what.target == "orphan":
         return None
     told = take_stacks(what.process)
     return render(told, STACK_BYTES) if isinstance(told, Stacks) else f"none: {told.why}; {told.remedy}"
-
-
-def _unreadable_settings(error: ArgumentsError) -> Unknown:
-    return Unknown(
-        what="settings",
-        why=f"the server's arguments could not be read as gunicorn reads them: {error}",
-        remedy="start gunicorn with plain flags, or report this command line as a bug",
-    )
 
 
 def _bad_policy(trouble: str) -> Unknown:

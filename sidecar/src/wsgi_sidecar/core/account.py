@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from wsgi_contract.report import Counts, Incident, IncidentKind, Kill, KillOutcome, KillTarget, ProcessId, RestartReason
+from wsgi_sidecar.core.asking import Asked, Asking, still_asked
 from wsgi_sidecar.core.departures import Departure
 from wsgi_sidecar.core.diagnosis import Case, Diagnosis
 from wsgi_sidecar.core.family import Family
@@ -42,6 +43,7 @@ class Ledger:
         ended: the last ended ones, newest first.
         deeds: kills that decisions still need to know, oldest first, and at least the last `KEPT_KILLS`.
         struck: kills ever told: numbers the next one.
+        asking: living processes that were asked to end.
     """
 
     scans: int = 0
@@ -54,6 +56,7 @@ class Ledger:
     ended: tuple[Incident, ...] = ()
     deeds: tuple[Deed, ...] = ()
     struck: int = 0
+    asking: Asking = field(default_factory=dict)
 
     @property
     def counts(self) -> Counts:
@@ -80,6 +83,7 @@ class Step:
         kills: what came of them.
         departures: workers that ended since the look before.
         family: the look; None where no server was found.
+        asked: who was asked to end.
     """
 
     at: float
@@ -90,6 +94,7 @@ class Step:
     kills: tuple[Kill, ...] = ()
     departures: tuple[Departure, ...] = ()
     family: Family | None = None
+    asked: tuple[Asked, ...] = ()
 
 
 def account(ledger: Ledger, step: Step) -> Ledger:
@@ -111,6 +116,7 @@ def account(ledger: Ledger, step: Step) -> Ledger:
         ended=(ended + ledger.ended)[:KEPT_ENDED],
         deeds=_deeds(ledger, step),
         struck=ledger.struck + len(step.kills),
+        asking=still_asked(ledger.asking, step.asked, step.family),
     )
 
 
@@ -184,7 +190,8 @@ def _ended(incident: Incident, case: Case, ledger: Ledger, step: Step) -> Incide
 
 
 def _outcome(incident: Incident, ledger: Ledger, step: Step) -> str:
-    kills = [deed.kill for deed in ledger.deeds if deed.kill.process == incident.process]
+    known = (*(deed.kill for deed in ledger.deeds), *step.kills)
+    kills = [kill for kill in known if kill.process == incident.process]
     mine = [kill for kill in kills if kill.reason == incident.kind]
     landed = [kill for kill in mine if kill.outcome in ("killed", "survived")]
     if landed:

@@ -14,6 +14,7 @@ from wsgi_sidecar.core.rules import (
     boot_hang,
     connection_saturation,
     frozen_worker,
+    memory_limit,
     oom_kill,
     orphan_processes,
     shared_socket,
@@ -33,6 +34,7 @@ RULES: Final[tuple[Rule, ...]] = (
     boot_hang.RULE,
     connection_saturation.RULE,
     oom_kill.RULE,
+    memory_limit.RULE,
 )
 
 Key = tuple[IncidentKind, ProcessId]

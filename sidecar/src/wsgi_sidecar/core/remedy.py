@@ -7,8 +7,8 @@ the dry run are decisions like the kill, with a reason; nobody downstream asks f
 A reason does not count down: it changes only when the decision does, so that it is logged once.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from wsgi_contract.policy import Policy
@@ -35,12 +35,12 @@ class Decision:
 
     Attributes:
         case: which.
-        verb: `kill` its tree; `dry-run`: would kill, says so once; `wait`.
+        verb: `kill` its tree; `ask` it to end first; `dry-run`: would kill, says so once; `wait`.
         reason: why, as a person reads it.
     """
 
     case: Case
-    verb: Literal["kill", "dry-run", "wait"]
+    verb: Literal["kill", "ask", "dry-run", "wait"]
     reason: str
 
 
@@ -53,19 +53,24 @@ class Scene:
         policy: in force.
         past: kills of at least the last five minutes, and all that concern open cases; oldest first.
         monotonic: now.
+        asked: living processes that were asked to end, and when.
     """
 
     family: Family
     policy: Policy
     past: tuple[Deed, ...]
     monotonic: float
+    asked: Mapping[ProcessId, float] = field(default_factory=dict)
 
 
 def decide(cases: Iterable[Case], scene: Scene) -> tuple[Decision, ...]:
     """One decision per case; each kill among them counts against the budget of those behind it."""
     decisions: list[Decision] = []
     for case in cases:
-        doomed = [decision.case for decision in decisions if decision.verb == "kill"]
+        if case.fault.process in scene.asked and scene.policy.mode == "Enforce":
+            decisions.append(_after_asking(case, scene))
+            continue
+        doomed = [decision.case for decision in decisions if decision.verb in ("kill", "ask")]
         why = _why_not(case, scene, doomed)
         decisions.append(Decision(case=case, verb="wait", reason=why) if why else _act(case, scene))
     return tuple(decisions)
@@ -73,11 +78,30 @@ def decide(cases: Iterable[Case], scene: Scene) -> tuple[Decision, ...]:
 
 def _act(case: Case, scene: Scene) -> Decision:
     tree = f"the {case.fault.target}'s whole process tree"
+    if scene.policy.mode == "Enforce" and case.fault.gentle_s is not None:
+        return Decision(case=case, verb="ask", reason=_asking(case))
     if scene.policy.mode == "Enforce":
         return Decision(case=case, verb="kill", reason=f"{tree} is killed")
     rehearsed_before = any(deed.kill.outcome == "dry-run" for deed in _about(case, scene))
     reason = f"dry run: {tree} would be killed; set watchdog mode to Enforce to have it done"
     return Decision(case=case, verb="wait" if rehearsed_before else "dry-run", reason=reason)
+
+
+def _asking(case: Case) -> str:
+    return (
+        f"it is asked to end (SIGTERM) and finishes its requests; if it still lives after {case.fault.gentle_s:g} s, "
+        f"its whole process tree is killed"
+    )
+
+
+def _after_asking(case: Case, scene: Scene) -> Decision:
+    gentle_s = case.fault.gentle_s or 0.0
+    if scene.monotonic - scene.asked[case.fault.process] < gentle_s:
+        return Decision(case=case, verb="wait", reason=_asking(case))
+    if _refused(case, scene) or any(deed.kill.outcome == "survived" for deed in _about(case, scene)):
+        return Decision(case=case, verb="wait", reason="it was asked to end and could not be killed")
+    reason = f"it did not end within {gentle_s:g} s of being asked: its whole process tree is killed"
+    return Decision(case=case, verb="kill", reason=reason)
 
 
 def _why_not(case: Case, scene: Scene, doomed: list[Case]) -> str | None:

@@ -29,23 +29,27 @@ class Terms:
         worker_class: as gunicorn names it; None likewise.
         connection_limit: connections one worker accepts at most; None where there is no limit, or unknown.
         timeout_s: seconds without a heartbeat after which the arbiter kills; 0 never; None where unknown.
+        graceful_timeout_s: seconds that a worker which was asked to end may take for its requests; None where unknown.
     """
 
     release: str | None
     worker_class: str | None
     connection_limit: int | None
     timeout_s: float | None
+    graceful_timeout_s: float | None = None
 
 
 def terms(release: str | None, settings: tuple[Setting, ...]) -> Terms:
     """The few settings that rules ask for."""
     values = {setting.name: setting.value for setting in settings}
     worker_class, timeout = values.get("worker_class"), values.get("timeout_s")
+    graceful = values.get("graceful_timeout_s")
     return Terms(
         release=release,
         worker_class=worker_class if isinstance(worker_class, str) else None,
         connection_limit=connection_limit(settings),
         timeout_s=timeout if isinstance(timeout, (int, float)) else None,
+        graceful_timeout_s=graceful if isinstance(graceful, (int, float)) else None,
     )
 
 
