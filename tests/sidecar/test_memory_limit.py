@@ -80,7 +80,9 @@ def test_unknown_memory_is_not_full_memory() -> None:
 def test_where_no_worker_has_grown_that_is_told_and_nobody_is_ended() -> None:
     story = Story()
     story.look(40, {FIRST: 45, SECOND: 45})
-    (fault,) = story.look(95, {FIRST: 46, SECOND: 47})
+    assert story.look(95, {FIRST: 46, SECOND: 47}) == ()
+    assert story.look(95, {FIRST: 46, SECOND: 47}, after_s=REST_S - 1) == ()
+    (fault,) = story.look(95, {FIRST: 46, SECOND: 47}, after_s=1)
     assert (fault.process, fault.target) == (pid(100, 5000), None)
     assert "no worker has grown" in fault.summary
 

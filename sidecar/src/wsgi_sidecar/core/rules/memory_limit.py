@@ -37,11 +37,13 @@ class Scales:
         first: memory of each living worker when it was first weighed.
         chosen: the one that is being recycled; None while none is.
         rest_until: monotonic time before which no other is chosen.
+        full_since: monotonic time since which the share is passed and nobody is chosen; None where it is not.
     """
 
     first: Mapping[ProcessId, int] = field(default_factory=dict)
     chosen: ProcessId | None = None
     rest_until: float = float("-inf")
+    full_since: float | None = None
 
 
 def suspects(sight: Sight, memory: Scales) -> frozenset[ProcessId]:
@@ -57,16 +59,24 @@ def judge(sight: Sight, memory: Scales) -> Verdict:
     scales = replace(memory, first=first)
     if memory.chosen is not None and memory.chosen not in living:
         scales = replace(scales, chosen=None, rest_until=sight.family.monotonic + REST_S)
-    share = filled(sight)
-    if scales.chosen is None and (not sight.policy.memory_recycle_share or share is None):
-        return Verdict(faults=(), memory=scales)
     if scales.chosen is None:
-        if share is None or share < sight.policy.memory_recycle_share or sight.family.monotonic < scales.rest_until:
-            return Verdict(faults=(), memory=scales)
-        scales = replace(scales, chosen=_grew_most(sight, first))
+        scales = _choose(scales, sight)
     worker = sight.family.worker(scales.chosen) if scales.chosen is not None else None
-    fault = _nobody(sight) if worker is None else _fault(worker, first.get(worker.process.id, 0), sight)
-    return Verdict(faults=(fault,), memory=scales)
+    if worker is not None:
+        return Verdict(faults=(_fault(worker, first.get(worker.process.id, 0), sight),), memory=scales)
+    # The workers may have grown since they were last weighed: that nobody has is said only after a while.
+    full_s = 0.0 if scales.full_since is None else sight.family.monotonic - scales.full_since
+    return Verdict(faults=(_nobody(sight),) if full_s >= REST_S else (), memory=scales)
+
+
+def _choose(scales: Scales, sight: Sight) -> Scales:
+    share, wanted = filled(sight), sight.policy.memory_recycle_share
+    if not wanted or share is None or share < wanted:
+        return replace(scales, full_since=None)
+    now = sight.family.monotonic
+    since = now if scales.full_since is None else scales.full_since
+    chosen = None if now < scales.rest_until else _grew_most(sight, scales.first)
+    return replace(scales, chosen=chosen, full_since=None if chosen else since)
 
 
 def filled(sight: Sight) -> float | None:

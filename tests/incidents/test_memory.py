@@ -1,0 +1,169 @@
+"""Memory, end to end: the kernel kills a worker, and a policy that has it recycled before that.
+
+Real servers in a cgroup with a limit; the sidecar stands beside it, as it does in a pod.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers.memory_box import memory_box
+from tests.servers.rooms import room_of
+from tests.servers.server import Server, eventually
+from tests.servers.watched import Beside, Event
+from wsgi_contract.policy import Policy
+from wsgi_contract.report import Report
+
+pytestmark = pytest.mark.servers
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """What was seen of one server in its box."""
+
+    report: Report
+    restarts: Mapping[tuple[str, ...], float]
+    oom_kills: float | None
+    kills: float | None
+    limit: float | None
+    events: list[Event]
+    log: str
+
+
+@pytest.fixture(scope="module")
+def stories() -> Iterator[Mapping[str, Future[Story]]]:
+    for release in ("23.0.0", "27.0.1"):
+        room_of(release)
+    with ThreadPoolExecutor(3) as pool:
+        yield {
+            "oom": pool.submit(tell_oom, "23.0.0"),
+            "sigkill": pool.submit(tell_sigkill, "23.0.0"),
+            "recycled": pool.submit(tell_recycled, "27.0.1"),
+        }
+
+
+def kinds(story: Story, event: str = "incident") -> list[str]:
+    return [each["kind"] for each in story.events if each["event"] == event]
+
+
+def test_a_worker_that_the_kernel_kills_for_memory_is_told_and_counted(stories: Mapping[str, Future[Story]]) -> None:
+    story = stories["oom"].result()
+    (incident,) = (each for each in story.report.incidents if each.kind == "oom-kill")
+    assert incident.slot in (1, 2)
+    assert "memory limit of 160 MiB" in incident.summary
+    assert story.restarts[("oom",)] >= 1
+    assert story.oom_kills is not None
+    assert story.oom_kills >= 1
+    assert story.limit == 160 * MIB
+    assert story.report.kills == ()
+    assert story.report.container is not None
+    assert story.report.container.memory_limit_bytes == 160 * MIB
+
+
+def test_gunicorns_guess_about_a_sigkill_is_not_believed(stories: Mapping[str, Future[Story]]) -> None:
+    story = stories["sigkill"].result()
+    assert "Perhaps out of memory?" in story.log
+    assert kinds(story) == []
+    assert story.restarts[("oom",)] == 0
+    assert story.oom_kills == 0
+
+
+def test_a_policy_has_a_growing_worker_recycled_before_the_kernel_takes_one(
+    stories: Mapping[str, Future[Story]],
+) -> None:
+    story = stories["recycled"].result()
+    incident = next(each for each in story.report.incidents if each.kind == "memory-limit")
+    assert "grew most" in incident.summary
+    assert incident.outcome is not None
+    assert incident.outcome.startswith("cured: 1 process ended")
+    (kill,) = story.report.kills
+    assert (kill.reason, kill.outcome, kill.target) == ("memory-limit", "killed", "worker")
+    assert "ended by itself when it was asked to" in kill.message
+    assert (story.kills, story.oom_kills) == (1, 0)
+    assert story.restarts[("watchdog",)] == 1
+
+
+@contextlib.contextmanager
+def boxed(release: str, limit: int, policy: Policy) -> Iterator[tuple[Server, Beside]]:
+    """Two sync workers in a box, and a sidecar outside of it."""
+    with memory_box(limit) as box, tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "policy.json"
+        path.write_text(json.dumps(asdict(policy)))
+        with (
+            Server(release, "-w", "2", inside=box.inside) as server,
+            Beside("--pid", str(server.master_pid), "--policy-file", str(path)) as beside,
+        ):
+            eventually("both workers are seen", lambda: len(beside.workers()) == 2)
+            yield server, beside
+
+
+def tell_oom(release: str) -> Story:
+    with boxed(release, 160 * MIB, Policy()) as (server, beside):
+        eventually("the kernel has killed", lambda: _grown(server, beside))
+        return _story(server, beside)
+
+
+def tell_sigkill(release: str) -> Story:
+    with boxed(release, 160 * MIB, Policy()) as (server, beside):
+        victim = server.worker_pids()[0]
+        os.kill(victim, signal.SIGKILL)
+        eventually("it is replaced", lambda: _two_without(beside, victim))
+        eventually("gunicorn guesses", lambda: "Perhaps out of memory?" in server.log)
+        seen = beside.report().counts.scans
+        eventually("some looks went by", lambda: beside.report().counts.scans > seen + 4)
+        return _story(server, beside)
+
+
+def tell_recycled(release: str) -> Story:
+    with boxed(release, 200 * MIB, Policy(memory_recycle_share=0.5)) as (server, beside):
+        eventually("it was weighed", lambda: beside.report().counts.scans > 3)
+        assert server.get("/memory?mb=100").status == 200
+        eventually("it grew past the share", lambda: _filled(beside) > 0.5)
+        eventually("it was recycled", lambda: beside.events("incident-ended"))
+        return _story(server, beside)
+
+
+def _grown(server: Server, beside: Beside) -> bool:
+    _ask(server, "/memory?mb=50")
+    return bool(beside.events("incident"))
+
+
+def _filled(beside: Beside) -> float:
+    container = beside.report().container
+    if container is None or not isinstance(container.memory_limit_bytes, (int, float)):
+        return 0.0
+    return (container.memory_working_set_bytes or 0) / container.memory_limit_bytes
+
+
+def _two_without(beside: Beside, pid: int) -> bool:
+    pids = [worker.process.pid for worker in beside.workers()]
+    return len(pids) == 2 and pid not in pids
+
+
+def _ask(server: Server, path: str) -> Any:
+    with contextlib.suppress(OSError):
+        return server.get(path).status == 200
+    return None
+
+
+def _story(server: Server, beside: Beside) -> Story:
+    return Story(
+        report=beside.report(),
+        restarts=beside.samples("wsgi_worker_restarts_total"),
+        oom_kills=beside.sample("wsgi_container_oom_kills_total"),
+        kills=beside.sample("wsgi_kills_total", target="worker", reason="memory-limit", outcome="killed"),
+        limit=beside.sample("wsgi_container_memory_limit_bytes"),
+        events=beside.events(),
+        log=server.log,
+    )
