@@ -11,6 +11,7 @@ import yaml
 
 from tests.cluster.kube import ROOT, Cluster
 from tests.contract.reports import REPORT
+from wsgi_operator.metrics import Meters
 from wsgi_sidecar.core.account import Ledger
 from wsgi_sidecar.metrics import Published, StateCollector
 
@@ -35,11 +36,25 @@ def test_the_page_of_metrics_names_every_metric_of_the_sidecar_and_no_other() ->
     assert dict(rows) == families()
 
 
+def operator_families() -> set[str]:
+    """Names of the operator's own metrics."""
+    made = Meters().registry.collect()
+    return {f"{family.name}_total" if family.type == "counter" else family.name for family in made}
+
+
+def test_the_page_of_operations_names_every_metric_of_the_operator() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    ours = {name for name in operator_families() if name.startswith("wsgi_")}
+    assert set(re.findall(r"`(wsgi_operator_[a-z_]+)[`{]", page)) == ours
+
+
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_every_metric_that_a_page_names_exists(page: Path) -> None:
     named = set(re.findall(r"\bwsgi_[a-z_]+\b", page.read_text("utf-8"))) - NOT_METRICS
     known = {
-        name for family in families() for name in (family, *(family + end for end in ("_bucket", "_sum", "_count")))
+        name
+        for family in (*families(), *operator_families())
+        for name in (family, *(family + end for end in ("_bucket", "_sum", "_count")))
     }
     assert named <= known
 

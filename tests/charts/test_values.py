@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.charts.rendered import CHART, RefusedError, Values, container, render
+from tests.charts.rendered import CHART, RefusedError, Values, container, one, render
 
 TEXT = (CHART / "values.yaml").read_text(encoding="utf-8")
 VALUES: dict[str, Any] = yaml.safe_load(TEXT)
@@ -61,7 +61,7 @@ def test_schema_and_values_hold_the_same_names() -> None:
         ({"podAnnotations": {"note": 1}}, ["/podAnnotations/note", "string"]),
         ({"imagePullSecrets": ["pull"]}, ["/imagePullSecrets/0", "object"]),
         ({"terminationGracePeriodSeconds": 0}, ["/terminationGracePeriodSeconds", "minimum"]),
-        ({"replicas": 2}, ["replicas", "not allowed"]),
+        ({"replicaCount": 2}, ["replicaCount", "not allowed"]),
     ],
 )
 def test_a_bad_value_is_refused_with_its_name_and_what_it_may_be(values: Values, words: list[str]) -> None:
@@ -109,6 +109,20 @@ def test_values_reach_the_operator_through_its_environment() -> None:
         "WSGI_OPERATOR_LOG_FORMAT": "text",
         "WSGI_OPERATOR_PORT": "9000",
     }
+
+
+def test_several_operators_share_a_lease_of_their_own_namespace_and_one_needs_none() -> None:
+    things = render({"replicas": 2})
+    (role,) = (thing for thing in things if thing["kind"] == "Role")
+    assert (role["metadata"]["name"], role["metadata"]["namespace"]) == ("wsgi-wsgi-operator-lease", "wsgi-system")
+    named = [(rule.get("resourceNames"), rule["verbs"]) for rule in role["rules"]]
+    assert named == [(None, ["create"]), (["wsgi-wsgi-operator"], ["get", "update"])]
+    variables = {entry["name"]: entry for entry in container(things)["env"]}
+    assert variables["WSGI_OPERATOR_LEASE"]["value"] == "wsgi-wsgi-operator"
+    assert {"POD_NAME", "POD_NAMESPACE"} <= variables.keys()
+    assert one(things, "Deployment")["spec"]["replicas"] == 2
+    alone = {entry["name"] for entry in container(render({}))["env"]}
+    assert alone.isdisjoint({"WSGI_OPERATOR_LEASE", "POD_NAME", "POD_NAMESPACE"})
 
 
 def test_the_probes_ask_the_port_that_the_values_name() -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,13 @@ class Ground:
             )
         if wait:
             eventually(lambda: self.alive() and self.log.read_text().count('"wsgi-operator ') >= self.starts)
+
+    def twin(self, name: str) -> Ground:
+        """Another operator for the same namespace, under the same account; not started."""
+        folder = self.folder / name
+        folder.mkdir()
+        (folder / "kubeconfig").write_text(self.kubeconfig().read_text())
+        return replace(self, folder=folder, process=None, starts=0, policies=[])
 
     def _environ(self) -> dict[str, str]:
         return {
@@ -182,6 +190,13 @@ class Ground:
         ]
 
 
+def free_port() -> int:
+    """A port that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 EMPTY: dict[str, Any] = {"type": "", "status": "", "reason": "", "message": "", "observedGeneration": -1}
 RESTRICTED = {
     "allowPrivilegeEscalation": False,
@@ -249,10 +264,12 @@ def _serves_all(operator: Mapping[str, Any]) -> bool:
 
 def _account(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
     chart = cluster.helm(
-        "template", "op", str(ROOT / "charts/wsgi-operator"), "--set", f"watch.namespaces={{{namespace}}}"
-    )
+        "template", "op", str(ROOT / "charts/wsgi-operator"), "--namespace", namespace,
+        "--set", f"watch.namespaces={{{namespace}}},replicas=2",
+    )  # fmt: skip
     documents = [document for document in yaml.safe_load_all(chart) if document]
-    role = next(d for d in documents if d["kind"] == "Role" and d["metadata"].get("namespace") == namespace)
+    roles = [d for d in documents if d["kind"] == "Role" and d["metadata"].get("namespace") == namespace]
+    role = roles[0] | {"rules": [rule for role in roles for rule in role["rules"]]}
     subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}
     meta = {"name": ACCOUNT}
     return [

@@ -35,6 +35,8 @@ def test_namespaces_are_separated_by_commas():
         ("PORT", "70000"),
         ("LOG_FORMAT", "xml"),
         ("LOG_LEVEL", "loud"),
+        ("ADMISSION", "perhaps"),
+        ("LEASE", "op"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_by_name(name, value):

@@ -6,7 +6,9 @@ the environment is wrong.
 
 import asyncio
 import os
+import signal
 import sys
+import uuid
 
 import kopf
 
@@ -16,7 +18,9 @@ from wsgi_operator.cluster import Cluster, load_configuration
 from wsgi_operator.config import Config, ConfigError, read_config
 from wsgi_operator.handlers import Desk, build_registry, log
 from wsgi_operator.health import serve_health
+from wsgi_operator.lease import Candidate
 from wsgi_operator.logs import configure_logs
+from wsgi_operator.metrics import Meters
 from wsgi_operator.reports import Reports
 
 
@@ -43,14 +47,15 @@ def main() -> int:
 
 
 async def operate(config: Config) -> None:
-    """Connect, check that there is something to operate, and hand over to kopf.
+    """Connect, check that there is something to operate, wait for our turn, and work.
 
     Raises:
-        kopf.PermanentError: no API server, no permission, or no CRD.
+        kopf.PermanentError: no API server, no permission, no CRD, or the Lease was lost.
         OSError: the port for health checks is taken.
     """
+    meters = Meters()
     async with (
-        Cluster(await load_configuration()) as cluster,
+        Cluster(await load_configuration(), meters) as cluster,
         Reports(timeout_s=config.report_timeout_s) as reports,
     ):
         if not await cluster.servers_exist(config.namespaces[0] if config.namespaces else None):
@@ -58,18 +63,50 @@ async def operate(config: Config) -> None:
                 f"the API server does not know {names.PLURAL}.{names.GROUP}: install the CustomResourceDefinition "
                 "first (kubectl apply -f charts/wsgi-operator/crds)"
             )
-        desk = Desk(config=config, cluster=cluster, reports=reports)
-        log.info("wsgi-operator %s watches %s", __version__, ", ".join(config.namespaces) or "all namespaces")
-        async with serve_health(desk.pulse, config.port):
-            await kopf.operator(
-                registry=build_registry(desk),
-                settings=settings(),
-                identity=names.FIELD_MANAGER,  # type: ignore[arg-type]  # else kopf asks for a user name, which a bare uid lacks
-                standalone=True,
-                clusterwide=not config.namespaces,
-                namespaces=config.namespaces,
-                ready_flag=desk.pulse.ready,
-            )
+        desk = Desk(config=config, cluster=cluster, reports=reports, meters=meters)
+        async with serve_health(desk.pulse, config.port, meters):
+            if not config.lease:
+                await work(desk)
+                return
+            me = f"{config.pod_name or names.FIELD_MANAGER}_{uuid.uuid4().hex[:8]}"
+            candidate = Candidate(cluster, namespace=config.pod_namespace, name=config.lease, me=me)
+            if await our_turn(desk, candidate):
+                await candidate.lead(work(desk))
+
+
+async def our_turn(desk: Desk, candidate: Candidate) -> bool:
+    """Stand by until we lead; False if we were told to end before."""
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, told.set)
+    desk.pulse.standing_by = True
+    waits = [asyncio.ensure_future(wait) for wait in (candidate.elected(), told.wait())]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if waits[0].done():
+            waits[0].result()
+        return not told.is_set()
+    finally:
+        desk.pulse.standing_by = False
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+
+async def work(desk: Desk) -> None:
+    """Operate until we are told to stop; kopf takes SIGTERM from here on."""
+    config = desk.config
+    log.info("wsgi-operator %s watches %s", __version__, ", ".join(config.namespaces) or "all namespaces")
+    desk.meters.leading.set(1)
+    await kopf.operator(
+        registry=build_registry(desk),
+        settings=settings(),
+        identity=names.FIELD_MANAGER,  # type: ignore[arg-type]  # else kopf asks for a user name, which a bare uid lacks
+        standalone=True,
+        clusterwide=not config.namespaces,
+        namespaces=config.namespaces,
+        ready_flag=desk.pulse.ready,
+    )
 
 
 def settings() -> kopf.OperatorSettings:

@@ -17,10 +17,12 @@ from kubernetes.aio import client
 from kubernetes.aio import config as kube_config
 
 from wsgi_contract import names
+from wsgi_operator.metrics import Meters
 
 TIMEOUT: Final = aiohttp.ClientTimeout(total=15)
 _APPLY: Final = "application/apply-patch+yaml"
 _MERGE: Final = "application/merge-patch+json"
+_LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 _REFUSALS: Final = frozenset({400, 403, 404, 405, 413, 415, 422})
 
 Object = dict[str, Any]
@@ -42,9 +44,10 @@ class Refused(kopf.PermanentError):
 class Cluster:
     """One connection to one API server; an asynchronous context manager."""
 
-    def __init__(self, configuration: client.Configuration) -> None:
-        """Keep the configuration; the connection is opened on entering."""
+    def __init__(self, configuration: client.Configuration, meters: Meters | None = None) -> None:
+        """Keep the configuration; the connection is opened on entering. Requests are counted in the meters."""
         self._configuration = configuration
+        self._meters = meters or Meters()
         self._api: client.ApiClient
 
     async def __aenter__(self) -> Self:
@@ -102,6 +105,21 @@ class Cluster:
             if error.status != 404:
                 raise
 
+    async def lease(self, namespace: str, name: str) -> Object | None:
+        """The Lease; None if there is none."""
+        return await self._get(f"{_LEASES.format(namespace)}/{name}")
+
+    async def write_lease(self, lease: Mapping[str, Any], *, new: bool) -> Object:
+        """Create a Lease, or replace the version that it names.
+
+        Raises:
+            kopf.TemporaryError: somebody else was faster.
+        """
+        path = _LEASES.format(lease["metadata"]["namespace"])
+        if new:
+            return await self._call("POST", path, {}, lease, "application/json")
+        return await self._call("PUT", f"{path}/{lease['metadata']['name']}", {}, lease, "application/json")
+
     async def post_event(self, event: Mapping[str, Any]) -> None:
         """Create an Event; one of that name that exists already tells the same thing."""
         namespace = event["metadata"]["namespace"]
@@ -133,9 +151,12 @@ class Cluster:
             response = await self._api.call_api(*request, _request_timeout=TIMEOUT)
             text = await response.read()  # type: ignore[no-untyped-call]
         except TimeoutError:
+            self._meters.requested(method, 0)
             raise kopf.TemporaryError(f"the API server does not answer {method} {path}", delay=5) from None
         except (aiohttp.ClientError, OSError) as error:
+            self._meters.requested(method, 0)
             raise kopf.TemporaryError(f"the API server cannot be reached: {error}", delay=5) from None
+        self._meters.requested(method, response.status)
         return _answer(method, path, response.status, text, response.headers)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
+from wsgi_contract import names
 from wsgi_operator.core.server import PullPolicy, Sidecar
 
 LogFormat = Literal["json", "text"]
@@ -32,7 +33,10 @@ class Config:
         report_interval_s: seconds between two looks at one workload's pods.
         report_timeout_s: seconds that one pod has for its answer.
         admission: whether the chart's MutatingAdmissionPolicy gives pods their settings at creation.
-        port: of `/livez` and `/readyz`; 0: none.
+        lease: name of the Lease of the one that works, where several operators run; empty: there is but one.
+        pod_namespace: our own, where the Lease is.
+        pod_name: our own, told as the Lease's holder.
+        port: of `/livez`, `/readyz` and `/metrics`; 0: none.
         log_format: of its own log.
         log_level: likewise.
     """
@@ -42,6 +46,9 @@ class Config:
     report_interval_s: float = 10.0
     report_timeout_s: float = 3.0
     admission: bool = False
+    lease: str = ""
+    pod_namespace: str = ""
+    pod_name: str = ""
     port: int = 8080
     log_format: LogFormat = "json"
     log_level: str = "info"
@@ -53,7 +60,16 @@ def read_config(environ: Mapping[str, str]) -> Config:
     Raises:
         ConfigError: a variable is missing or cannot be used.
     """
+    lease, pod_namespace = environ.get(f"{PREFIX}LEASE", "").strip(), environ.get(names.ENV_POD_NAMESPACE, "").strip()
+    if lease and not pod_namespace:
+        raise ConfigError(
+            f"{PREFIX}LEASE is set, and {names.ENV_POD_NAMESPACE}, where that Lease is, is not: set it to the "
+            "operator's own namespace"
+        )
     return Config(
+        lease=lease,
+        pod_namespace=pod_namespace,
+        pod_name=environ.get(names.ENV_POD_NAME, "").strip(),
         sidecar=Sidecar(
             image=_image(environ),
             pull_policy=cast(

@@ -32,6 +32,7 @@ from wsgi_operator.core.times import moment
 from wsgi_operator.core.workload import rollout
 from wsgi_operator.crd import parse_server
 from wsgi_operator.health import Pulse
+from wsgi_operator.metrics import Meters
 from wsgi_operator.reports import Reports
 
 log = logging.getLogger("wsgi_operator")
@@ -51,6 +52,7 @@ class Desk:
     reports: Reports
     bells: Bells = field(default_factory=Bells)
     pulse: Pulse = field(default_factory=Pulse)
+    meters: Meters = field(default_factory=Meters)
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     def lock(self, uid: str) -> asyncio.Lock:
@@ -154,15 +156,19 @@ async def _guarded_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memor
     desk.pulse.begin(uid)
     try:
         async with asyncio.timeout(60):
-            settled = await one_round(desk, body, rivals, memory)
+            with desk.meters.round():
+                settled = await one_round(desk, body, rivals, memory)
     except kopf.TemporaryError as error:
         log.info("round to be repeated: %s", error, extra=extra)
+        desk.meters.ended("repeated")
         return float(error.delay or 1.0)
     except Exception:
         log.exception("round failed", extra=extra)
+        desk.meters.ended("failed")
         return 10.0
     finally:
         desk.pulse.end(uid)
+    desk.meters.ended("settled" if settled else "unsettled")
     if settled:
         return desk.config.report_interval_s
     delay = min(memory.patience_s, desk.config.report_interval_s)
@@ -183,8 +189,10 @@ async def one_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memory: Me
     if facts.evidence is not None and facts.changes is not None:
         told = change_notices(server, *facts.changes) if now - facts.changes[0] < 1800 else ()
         await _tell_events(desk, body, (*told, *kill_notices(server, facts.evidence, now)), memory)
-    ready = next(c for c in memory.status["conditions"] if c["type"] == "Ready")
-    return bool(ready["status"] == "True" or facts.obstacle is not None)
+    ready = next(c for c in memory.status["conditions"] if c["type"] == "Ready")["status"] == "True"
+    heard, pods = (len(facts.evidence.heard), facts.evidence.pods) if facts.evidence else (0, 0)
+    desk.meters.saw(server.uid, ready=ready, reporting=heard, silent=pods - heard)
+    return ready or facts.obstacle is not None
 
 
 async def _act(desk: Desk, server: Server, rivals: tuple[Body, ...], now: float) -> Facts:
@@ -243,6 +251,7 @@ async def _apply(
         deployment = await desk.cluster.apply(made.config, deployment["metadata"]["resourceVersion"])
     except Refused as error:
         return Obstacle(reason="Refused", message=f"the API server refuses the change: {error}")
+    desk.meters.changes.inc()
     log.info(
         "applied to Deployment %s: %s",
         server.workload,
@@ -254,7 +263,8 @@ async def _apply(
 
 async def _listen(desk: Desk, server: Server) -> Evidence:
     pods = pods_of(await desk.cluster.pods(server.namespace, server.name))
-    return gather(await desk.reports.read(pods, server.sidecar.port), server.wanted)
+    with desk.meters.sweep():
+        return gather(await desk.reports.read(pods, server.sidecar.port), server.wanted)
 
 
 async def _tell_status(desk: Desk, body: Body, status: dict[str, Any], memory: Memory) -> None:
@@ -289,6 +299,8 @@ async def restore(desk: Desk, body: Body) -> None:
             with suppress(Refused):
                 await desk.cluster.post_event(event_of(restored_notice(uid, workload, time.time()), body))
     desk.locks.pop(uid, None)
+    desk.meters.forget(uid)
+    desk.meters.restores.inc()
 
 
 async def _restore_step(desk: Desk, deployment: Body, uid: str) -> bool:

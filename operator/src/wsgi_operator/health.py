@@ -1,7 +1,8 @@
-"""`/livez` and `/readyz` of the operator.
+"""`/livez`, `/readyz` and `/metrics` of the operator.
 
-In: what the rounds tell of themselves. Out: two answers for the kubelet. Rule: alive means that rounds come to an end,
-not only that a socket answers: an operator that hangs is restarted, one that has nothing to do is left alone.
+In: what the rounds tell of themselves. Out: two answers for the kubelet, one for Prometheus. Rule: alive means that
+rounds come to an end, not only that a socket answers: an operator that hangs is restarted, one that has nothing to do
+is left alone.
 """
 
 import asyncio
@@ -10,6 +11,9 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from wsgi_operator.metrics import Meters
 
 STUCK_S: Final = 120.0
 """A round lasts as long as its slowest pod (3 s) and a few API requests of 15 s at most."""
@@ -21,6 +25,7 @@ class Pulse:
     def __init__(self) -> None:
         """No round, not ready."""
         self.ready = asyncio.Event()
+        self.standing_by = False
         self._began: dict[str, float] = {}
 
     def begin(self, uid: str) -> None:
@@ -38,7 +43,7 @@ class Pulse:
 
 
 @asynccontextmanager
-async def serve_health(pulse: Pulse, port: int) -> AsyncIterator[None]:
+async def serve_health(pulse: Pulse, port: int, meters: Meters | None = None) -> AsyncIterator[None]:
     """Answer on that port as long as the context lasts; port 0: not at all.
 
     Raises:
@@ -50,14 +55,20 @@ async def serve_health(pulse: Pulse, port: int) -> AsyncIterator[None]:
         return web.Response(text=f"oldest round: {stuck:.1f} s\n", status=503 if stuck > STUCK_S else 200)
 
     async def readyz(_: web.Request) -> web.Response:
+        if pulse.standing_by:
+            return web.Response(text="standing by\n")
         ready = pulse.ready.is_set()
         return web.Response(text="ready\n" if ready else "starting\n", status=200 if ready else 503)
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=counted.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     if port == 0:
         yield
         return
+    counted = meters or Meters()
     app = web.Application()
-    app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz)])
+    app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)])
     runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
