@@ -85,12 +85,17 @@ class Rounds:
             unknowns=resources.unknowns,
             oom_kills=self._oom_kills(resources.pressure.oom_kills),
             shared=self._sharing.look(family, self._reader.sockets()),
-            dropped=read_dropped(family.master.id.pid, self._proc),
+            dropped=self._dropped(family),
             pss_bytes=self._weighed(family, policy),
         )
         around = self._counted_again(around, family, terms, settings)
         self._last = replace(around, findings=self._linted(around, family, terms, settings, grace_s))
         return self._last
+
+    def _dropped(self, family: Family) -> int | None:
+        """Asked for while somebody waits: only a full queue turns anybody away."""
+        waits = any(listener.queue for listener in family.listeners or ())
+        return read_dropped(family.master.id.pid, self._proc) if waits else self._last.dropped
 
     def _oom_kills(self, counted: int | None) -> int:
         """How far the count rose over this look and the one before: whoever is killed may die a look later."""

@@ -12,6 +12,7 @@ while bytes move on a candidate and less than two users are known, a look takes 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import is_
 from pathlib import Path
 from typing import Final
 
@@ -48,6 +49,7 @@ class _Candidate:
 
 
 Held = Mapping[ProcessId, frozenset[int]]
+Sets = tuple[frozenset[int] | None, ...]
 
 
 class SharedSockets:
@@ -57,6 +59,7 @@ class SharedSockets:
         """Read nothing yet."""
         self._proc = proc
         self._held: Held = {}
+        self._sets: Sets = ()
         self._found: dict[int, _Candidate] = {}
         self._nameless: frozenset[int] = frozenset()
         self._bursts = 0
@@ -73,12 +76,14 @@ class SharedSockets:
             The shared connections; None where master or workers cannot be read.
         """
         members = (family.master.id, *(worker.process.id for worker in family.workers))
-        mine = {member: held[member] for member in members if member in held}
-        if len(mine) < len(members):
+        sets = tuple(held.get(member) for member in members)
+        if None in sets:
             return None
-        if not _same(mine, self._held):
-            self._held = mine
-            self._name(_candidates(mine, family))
+        if not _same(sets, self._sets):
+            # Each scan makes a new set, so what is the same object is what it was.
+            self._sets = sets
+            self._held = {member: each for member, each in zip(members, sets, strict=True) if each is not None}
+            self._name(_candidates(self._held, family))
         if self._found:
             self._follow()
         return tuple(self._told(candidate) for candidate in self._found.values())
@@ -140,9 +145,9 @@ class SharedSockets:
         )
 
 
-def _same(now: Held, before: Held) -> bool:
-    """Whether nobody's files were read anew: each scan makes a new set."""
-    return now.keys() == before.keys() and all(now[who] is before[who] for who in now)
+def _same(now: Sets, before: Sets) -> bool:
+    """Whether nobody's files were read anew."""
+    return len(now) == len(before) and all(map(is_, now, before))
 
 
 def _candidates(held: Held, family: Family) -> frozenset[int]:
