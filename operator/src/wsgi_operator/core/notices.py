@@ -84,7 +84,8 @@ def _kill(server: Server, pod: Pod, kill: Kill) -> Iterable[Notice]:
 def _end(kill: Kill) -> str:
     if kill.outcome == "survived":
         return f" ({len(kill.survivors)} processes survived: {', '.join(str(p.pid) for p in kill.survivors[:5])})"
-    return f" ({kill.processes} processes ended in {kill.duration_s:.2f} s)" if kill.outcome == "killed" else ""
+    count = "1 process" if kill.processes == 1 else f"{kill.processes} processes"
+    return f" ({count} ended in {kill.duration_s:.2f} s)" if kill.outcome == "killed" else ""
 
 
 def change_notices(server: Server, at: float, changes: Iterable[Change]) -> tuple[Notice, ...]:
