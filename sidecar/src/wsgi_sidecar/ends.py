@@ -1,30 +1,36 @@
-"""How processes ended that are not our children: the kernel's word, where it gives it.
+"""When and how processes ended that are not our children: the kernel's word.
 
-In: the processes to follow. Out: wait statuses of those that ended. Rule: asks through a pidfd opened while the process
-lived and was identified; from Linux 6.15 on the kernel keeps the status there even when its parent has reaped it. Older
-kernels, and processes that came and went unseen, have no status: that is silence, not an error.
+In: the processes to follow. Out: `End`s of those that ended. Rule: asks through a pidfd opened while the process lived
+and was identified: it becomes readable at the end, and from Linux 6.15 on keeps the wait status even when the parent
+has reaped its child. Processes that came and went unseen have no end here: that is silence, not an error.
 """
 
+import errno
 import fcntl
 import os
+import select
 import struct
+import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from wsgi_contract.report import ProcessId
+from wsgi_sidecar.core.departures import End
 
 _INFO: Final = struct.Struct("=Q52xi")
 """struct pidfd_info: mask at its start, exit_code at 60 (linux/pidfd.h)."""
 _EXIT: Final = 1 << 3
 _GET_INFO: Final = 3 << 30 | _INFO.size << 16 | 0xFF << 8 | 11
 """_IOWR(PIDFS_IOCTL_MAGIC, 11, struct pidfd_info) of the first version, 64 bytes."""
+_REAPED_S: Final = 0.05
 _AT_MOST: Final = 512
 """Processes followed: one descriptor each."""
 
 
 class Ends:
-    """Follows processes to their end. Not thread-safe."""
+    """Follows processes to their end. Not thread-safe; a thread of its own sleeps until one ends, to note when."""
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         """Nothing is followed yet.
@@ -34,30 +40,38 @@ class Ends:
         """
         self._proc = proc
         self._followed: dict[ProcessId, int] = {}
+        self._noted: dict[int, int] = {}
+        self._epoll = select.epoll()
+        self._clock: threading.Thread | None = None
 
-    def look(self, alive: Iterable[ProcessId]) -> dict[ProcessId, int]:
-        """Follow these; let go of those that are no longer among them.
+    def look(self, alive: Iterable[ProcessId]) -> dict[ProcessId, End]:
+        """Follow these, and those of earlier looks until they have ended.
 
         Returns:
-            Wait statuses, as `os.waitpid` gives them, of processes followed so far that have ended.
+            The ends of those that have ended since the look before.
         """
         living = set(alive)
-        statuses = {}
-        for process in self._followed.keys() - living:
-            pidfd = self._followed.pop(process)
-            status = _status(pidfd)
-            os.close(pidfd)
-            if status is not None:
-                statuses[process] = status
+        ends = {process: self._end(process) for process in self._followed.keys() - living}
         for process in living - self._followed.keys():
             self._follow(process)
-        return statuses
+        return {process: end for process, end in ends.items() if end is not None}
 
     def close(self) -> None:
         """Let go of all."""
         for pidfd in self._followed.values():
             os.close(pidfd)
         self._followed.clear()
+
+    def _end(self, process: ProcessId) -> End | None:
+        pidfd = self._followed[process]
+        if not _has_ended(pidfd):
+            return None
+        # Not noted yet: the thread is about to, and now is not too early.
+        end = End(status=_status(pidfd), ticks=self._noted.get(pidfd, _ticks()))
+        del self._followed[process]
+        os.close(pidfd)
+        self._noted.pop(pidfd, None)
+        return end
 
     def _follow(self, process: ProcessId) -> None:
         if len(self._followed) >= _AT_MOST:
@@ -71,6 +85,15 @@ class Ends:
             os.close(pidfd)
             return
         self._followed[process] = pidfd
+        self._epoll.register(pidfd, select.EPOLLIN | select.EPOLLONESHOT)
+        if self._clock is None:
+            self._clock = threading.Thread(target=self._note, name="ends", daemon=True)
+            self._clock.start()
+
+    def _note(self) -> None:
+        while True:
+            for pidfd, _ in self._epoll.poll():
+                self._noted[pidfd] = _ticks()
 
     def _started(self, pid: int) -> int | None:
         try:
@@ -79,11 +102,30 @@ class Ends:
             return None
 
 
+def _ticks() -> int:
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+
+
+def _has_ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def _status(pidfd: int) -> int | None:
-    answer = bytearray(_INFO.pack(_EXIT, 0))
-    try:
-        fcntl.ioctl(pidfd, _GET_INFO, answer)
-    except OSError:
-        return None
-    mask, status = _INFO.unpack(answer)
-    return status if mask & _EXIT else None
+    """The wait status; a process that has ended has none before its parent has reaped it, a matter of milliseconds."""
+    until = time.monotonic() + _REAPED_S
+    while True:
+        answer = bytearray(_INFO.pack(_EXIT, 0))
+        try:
+            fcntl.ioctl(pidfd, _GET_INFO, answer)
+        except OSError as error:
+            if error.errno != errno.ESRCH:
+                return None  # an older kernel
+        else:
+            mask, status = _INFO.unpack(answer)
+            if mask & _EXIT:
+                return int(status)
+        if time.monotonic() > until:
+            return None
+        time.sleep(0.002)

@@ -18,7 +18,7 @@ from wsgi_sidecar import log
 from wsgi_sidecar.core.account import Ledger, Step, account, account_failure
 from wsgi_sidecar.core.asking import Asked, ended_gently
 from wsgi_sidecar.core.circumstances import Circumstances
-from wsgi_sidecar.core.departures import Departure, Marks, departures
+from wsgi_sidecar.core.departures import Departure, Last, Marks, departures
 from wsgi_sidecar.core.diagnosis import Memory, diagnose, lost, rule_of, suspects, wishes
 from wsgi_sidecar.core.family import Family, gather
 from wsgi_sidecar.core.health import Vigil, examine
@@ -94,6 +94,7 @@ class Watch:
         self._rounds = Rounds(ground.reader)
         self._server = ServerReader(ground.files)
         self._ends = Ends()
+        self._leaving: tuple[Last, ...] = ()
         self._view: View | None = None
         self._memory = Memory()
         self._vigil = Vigil()
@@ -226,17 +227,24 @@ class Watch:
         workers, requests = values.get("workers"), values.get("max_requests")
         landed = (deed.kill for deed in self._ledger.deeds if deed.kill.outcome in ("killed", "survived"))
         struck = frozenset(kill.process for kill in landed) | self._ledger.asking.keys()
-        statuses = self._ends.look(worker.process.id for worker in family.workers)
+        ends = self._ends.look(worker.process.id for worker in family.workers)
         kills = view.around.oom_kills if view.around else 0
         marks = Marks(
             timeout_s=terms(view.release, view.settings).timeout_s,
             workers=workers if isinstance(workers, int) else None,
             max_requests=requests if isinstance(requests, int) else None,
             struck=struck,
-            oom=victims(view.before, family, kills=kills, struck=struck, statuses=statuses),
-            statuses=statuses,
+            oom=victims(
+                view.before,
+                family,
+                kills=kills,
+                struck=struck,
+                statuses={who: end.status for who, end in ends.items() if end.status is not None},
+            ),
+            ends=ends,
         )
-        return departures(view.before, family, marks)
+        told, self._leaving = departures(view.before, family, marks, self._leaving)
+        return told
 
     def _closer(self, sight: Sight) -> Sight:
         """The sight with what the rules asked to be looked at closely."""

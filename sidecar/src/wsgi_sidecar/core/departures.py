@@ -4,14 +4,16 @@ In: two looks at the same master, the settings in force, how the kernel says eac
 kernel's OOM killer ended. Out: `Departure`s. Rule: the first cause in `CAUSES` whose marks are there is the cause;
 where no mark is left the cause is `unknown`, never a guess.
 
-The marks, beside the ages that the looks saw: on Linux 6.15 and later the kernel keeps a process's wait status for
-whoever holds its pidfd (see `ends`), so that an exit tells itself from a signal. On older kernels a worker that simply
-vanished is `unknown`, whatever its siblings do, unless a whole generation was replaced: that is a reload.
+The marks, beside the ages that the looks saw: a pidfd tells when its process ended, and on Linux 6.15 and later its
+wait status, too (see `ends`). When tells a reload, which forks a whole generation before it ends the old one, from what
+replaces a worker after its end; the status tells an exit from a signal. Without it a worker that simply vanished is
+`unknown`.
 """
 
 import os
+import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from wsgi_contract.report import ProcessId, RestartReason
@@ -21,12 +23,25 @@ BEAT_SHARE: Final = 0.6
 """A sync worker at rest beats every timeout/2. A last seen age above .6 of the timeout is therefore no rest: with a
 timeout of 2 s and looks every second this keeps an idle worker that somebody killed (age <= 1 s) from being called a
 timeout, and still calls one that stopped beating (age >= 2 - 1 s at the last look, and soon 1.2 s)."""
-GENERATION_S: Final = 2.0
-GENERATION_PER_WORKER_S: Final = 0.3
-"""A reload forks its workers one after the other, each after a random pause of up to .1 s: 4 within 3.2 s, 16 within
-6.8 s. Workers that max_requests replaces are further apart, or there are fewer of them beside their predecessor."""
+GENERATION_S: Final = 0.5
+GENERATION_PER_WORKER_S: Final = 0.1
+"""A reload forks its workers one right after the other: 4 within .9 s, 16 within 2.1 s, on a busy machine. Workers that
+max_requests replaces are further apart, or there are fewer of them beside their predecessor."""
 BOOT_ERRORS: Final = (3, 4)
 """gunicorn's own exit codes: the worker could not boot; the application could not be loaded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """How a process ended.
+
+    Attributes:
+        status: its wait status; None where the kernel does not tell.
+        ticks: when, in clock ticks since boot like `ProcessId.started`; never too early, and late by some milliseconds.
+    """
+
+    status: int | None
+    ticks: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +71,8 @@ class Marks:
         max_requests: in force; 0 switched off; None unknown.
         struck: workers that this sidecar killed.
         oom: workers that the kernel's OOM killer ended.
-        statuses: wait statuses of ended workers, as far as the kernel tells them.
+        timed_out: workers that the server itself says it ended for a request that took too long (uWSGI's harakiri).
+        ends: how workers ended, as far as the kernel tells.
     """
 
     timeout_s: float | None = None
@@ -64,7 +80,8 @@ class Marks:
     max_requests: int | None = None
     struck: frozenset[ProcessId] = frozenset()
     oom: frozenset[ProcessId] = frozenset()
-    statuses: Mapping[ProcessId, int] = field(default_factory=dict)
+    timed_out: frozenset[ProcessId] = frozenset()
+    ends: Mapping[ProcessId, End] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,24 +91,40 @@ class Last:
     Attributes:
         worker: as the look before saw it.
         before: that look.
-        now: this look: it ended somewhere in between.
+        now: the last look, at which it was gone.
         marks: see there.
+        waited: looks for which its cause has been waited for.
     """
 
     worker: Worker
     before: Family
     now: Family
     marks: Marks
+    waited: int = 0
+
+    @property
+    def end(self) -> End | None:
+        """How it ended; None where the kernel does not tell."""
+        return self.marks.ends.get(self.worker.process.id)
 
     @property
     def status(self) -> int | None:
-        """Its wait status; None where the kernel does not tell."""
-        return self.marks.statuses.get(self.worker.process.id)
+        """Its wait status; None likewise."""
+        return self.end.status if self.end else None
 
     @property
     def exit_code(self) -> int | None:
         """With which code it exited; None where a signal ended it, or the kernel does not tell."""
         return None if self.status is None or not os.WIFEXITED(self.status) else os.WEXITSTATUS(self.status)
+
+    @property
+    def in_good_order(self) -> bool:
+        """Whether it left by itself or when asked to; a TERM that comes late ends a worker that is nearly through."""
+        return self.exit_code == 0 or (self.status is not None and os.WIFSIGNALED(self.status) and self._termed)
+
+    @property
+    def _termed(self) -> bool:
+        return self.status is not None and os.WTERMSIG(self.status) == signal.SIGTERM
 
 
 def _by_us(last: Last) -> bool:
@@ -103,6 +136,8 @@ def _out_of_memory(last: Last) -> bool:
 
 
 def _timed_out(last: Last) -> bool:
+    if last.worker.process.id in last.marks.timed_out:
+        return True
     age_s, timeout_s = last.worker.heartbeat_age_s, last.marks.timeout_s
     if age_s is None or not timeout_s or last.worker.state == "draining":
         return False
@@ -117,33 +152,27 @@ def _boot_error(last: Last) -> bool:
 
 
 def _reloaded(last: Last) -> bool:
-    """A whole new generation was born, beside it or while nobody looked."""
-    wanted = last.marks.workers
-    if not wanted or last.exit_code not in (None, 0) or (last.status is not None and last.exit_code is None):
+    """A whole new generation was born while it lived; what replaces an ended worker is born after its end."""
+    if last.status is not None and not last.in_good_order:
         return False
-    born = last.worker.process.started_at
-    beside = [each for each in last.before.workers if each.state != "draining" and each.process.started_at > born]
-    if len(beside) >= wanted:
-        return _one_generation(beside, wanted)
-    # Workers with the same max_requests and an even load may all go at once, too.
-    return last.marks.max_requests == 0 and _all_replaced(last, wanted)
+    return _beside(last, last.before) or (last.end is not None and _beside(last, last.now))
 
 
-def _all_replaced(last: Last, wanted: int) -> bool:
-    """All of several went and came between two looks. Of one worker that says nothing: any restart looks like it."""
-    survivors = {w.process.id for w in last.before.workers} & {w.process.id for w in last.now.workers}
-    young = list(last.now.workers)
-    return len(last.before.workers) > 1 and not survivors and len(young) >= wanted and _one_generation(young, wanted)
-
-
-def _one_generation(workers: list[Worker], wanted: int) -> bool:
-    births = sorted((worker.process.started_at for worker in workers), reverse=True)[:wanted]
-    return births[0] - births[-1] <= GENERATION_S + GENERATION_PER_WORKER_S * wanted
+def _beside(last: Last, look: Family) -> bool:
+    """Whether one look shows as many workers as there should be, born together, after it, and before its end."""
+    wanted, born, end = last.marks.workers or 0, last.worker.process.started_at, last.end
+    # A birth is known to a whole clock tick, rounded down.
+    living = [worker.process for worker in look.workers if worker.state != "draining"]
+    seen = [process for process in living if end is None or process.id.started < end.ticks]
+    births = sorted((process.started_at for process in seen), reverse=True)
+    span_s = GENERATION_S + GENERATION_PER_WORKER_S * wanted
+    young = [birth for birth in births[:wanted] if birth - born > span_s]
+    return 0 < wanted == len(young) and young[0] - young[-1] <= span_s
 
 
 def _had_its_requests(last: Last) -> bool:
     """It left by itself, and the server lets its workers do that."""
-    if not last.marks.max_requests or _all_replaced(last, last.marks.workers or 1):
+    if not last.marks.max_requests:
         return False
     return last.exit_code == 0 or (last.status is None and last.worker.state == "draining")
 
@@ -152,10 +181,7 @@ def _signalled(last: Last) -> bool:
     """A signal ended it, or it ended in good order with nothing that asked for that but a signal (TERM, TTOU)."""
     if last.status is not None and os.WIFSIGNALED(last.status):
         return True
-    if last.marks.max_requests != 0 or last.marks.workers is None:
-        return False
-    # A lone worker that ended in good order may have been reloaded: both looks show just one.
-    return last.exit_code == 0 and (last.marks.workers > 1 or not last.now.workers)
+    return last.marks.max_requests == 0 and last.exit_code == 0
 
 
 CAUSES: Final[tuple[tuple[RestartReason, Callable[[Last], bool]], ...]] = (
@@ -169,20 +195,48 @@ CAUSES: Final[tuple[tuple[RestartReason, Callable[[Last], bool]], ...]] = (
 )
 
 
-def departures(before: Family | None, now: Family, marks: Marks) -> tuple[Departure, ...]:
-    """The workers of the look before that are no more; none where the master changed, for then all went with it."""
+MOST_WAITED: Final = 5
+"""Looks. A worker that has let go of its heartbeat is gone for the arbiter, and may take a second to end."""
+CERTAIN: Final = ("watchdog", "oom", "timeout", "boot-error", "reload")
+
+
+def departures(
+    before: Family | None, now: Family, marks: Marks, waiting: tuple[Last, ...] = ()
+) -> tuple[tuple[Departure, ...], tuple[Last, ...]]:
+    """The workers of the look before that are no more; none where the master changed, for then all went with it.
+
+    Args:
+        before: the look before.
+        now: this one.
+        marks: see there.
+        waiting: what the look before left.
+
+    Returns:
+        Those whose cause is told now; and those that wait for one more look, for a reload may be half done.
+    """
     if before is None or before.master.id != now.master.id:
-        return ()
+        return tuple(_departure(last) for last in waiting), ()
     gone = [worker for worker in before.workers if now.worker(worker.process.id) is None]
-    return tuple(
-        Departure(
-            slot=worker.slot,
-            process=worker.process.id,
-            reason=_cause(Last(worker=worker, before=before, now=now, marks=marks)),
-            silent_s=worker.heartbeat_age_s,
-        )
-        for worker in gone
-    )
+    lasts = [_longer(last, now, marks) for last in waiting]
+    lasts += [Last(worker=worker, before=before, now=now, marks=marks) for worker in gone]
+    told = tuple(_departure(last) for last in lasts if _is_certain(last))
+    return told, tuple(last for last in lasts if not _is_certain(last))
+
+
+def _longer(last: Last, now: Family, marks: Marks) -> Last:
+    ends = {**last.marks.ends, **marks.ends}
+    return replace(last, now=now, marks=replace(last.marks, ends=ends), waited=last.waited + 1)
+
+
+def _is_certain(last: Last) -> bool:
+    if _cause(last) in CERTAIN or (last.status is not None and not last.in_good_order):
+        return True
+    return last.waited >= (1 if last.end is not None else MOST_WAITED)
+
+
+def _departure(last: Last) -> Departure:
+    worker = last.worker
+    return Departure(slot=worker.slot, process=worker.process.id, reason=_cause(last), silent_s=worker.heartbeat_age_s)
 
 
 def _cause(last: Last) -> RestartReason:

@@ -1,0 +1,44 @@
+"""Ends of processes that are not our children: a shell's, which reaps them itself."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.servers.server import eventually
+from wsgi_contract.report import ProcessId
+from wsgi_sidecar.ends import Ends, _ticks
+
+SHELL = "sh -c 'read line; {}' <&0 & echo $!; wait $!; echo reaped; read line"
+
+
+def identity(pid: int) -> ProcessId:
+    text = Path(f"/proc/{pid}/stat").read_text()
+    return ProcessId(pid=pid, started=int(text.rpartition(")")[2].split()[19]))
+
+
+@pytest.mark.parametrize(("command", "status"), [("exit 3", 3 << 8), ("kill -9 $$", 9), ("exit 0", 0)])
+def test_a_grandchild_s_end_is_known_when_its_parent_has_reaped_it(command: str, status: int) -> None:
+    ends, before = Ends(), _ticks()
+    shell = subprocess.Popen(
+        ["sh", "-c", SHELL.format(command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert shell.stdin is not None
+    assert shell.stdout is not None
+    who = identity(int(shell.stdout.readline()))
+    assert ends.look([who]) == {}
+    assert ends.look([]) == {}, "it left the family, but has not ended"
+    shell.stdin.write("end\n")
+    assert shell.stdout.readline() == "reaped\n"
+    end = eventually("its end is known", lambda: ends.look([]).get(who))
+    shell.communicate("end\n")
+    assert before <= end.ticks <= _ticks()
+    assert end.status in (status, None), "None: a kernel before 6.15"
+
+
+def test_a_reused_pid_is_not_followed() -> None:
+    ends = Ends()
+    mine = identity(int(Path("/proc/self").readlink().name))
+    ends.look([ProcessId(pid=mine.pid, started=mine.started - 1)])
+    assert ends.look([]) == {}
+    ends.close()
