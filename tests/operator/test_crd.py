@@ -89,6 +89,7 @@ def test_a_full_resource_is_read_in_our_units():
         run_as_user=5,
         port=9200,
         resources={"limits": {"cpu": "1", "memory": "1Gi"}},
+        named=True,
     )
 
 

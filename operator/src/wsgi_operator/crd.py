@@ -220,6 +220,12 @@ class SidecarSpec(_Model):
         le=65535,
         description="Port of /report and /metrics, free in the whole pod.",
     )
+    upgrade: Literal["Automatic", "OnNextChange", "Manual"] = Field(
+        default="Automatic",
+        description="When an upgraded operator gives this workload its new sidecar, which rolls it. Automatic: one "
+        "workload after the other. OnNextChange: together with the next change of spec. Manual: when "
+        "spec.sidecar.image names it.",
+    )
 
 
 class WSGIServerSpec(_Model):
@@ -303,6 +309,8 @@ def _sidecar(spec: SidecarSpec, default: Sidecar) -> Sidecar:
         run_as_user=spec.run_as_user,
         run_as_group=spec.run_as_group,
         port=spec.port,
+        upgrade=spec.upgrade,
+        named=spec.image is not None,
     )
 
 

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import kopf
@@ -29,6 +29,7 @@ from wsgi_operator.core.seen import Seen, look_at
 from wsgi_operator.core.server import Obstacle, Server, owner_of
 from wsgi_operator.core.status import Facts, status_of
 from wsgi_operator.core.times import moment
+from wsgi_operator.core.upgrade import Turn, held_back, left_behind
 from wsgi_operator.core.workload import rollout
 from wsgi_operator.crd import parse_server
 from wsgi_operator.health import Pulse
@@ -54,6 +55,7 @@ class Desk:
     pulse: Pulse = field(default_factory=Pulse)
     meters: Meters = field(default_factory=Meters)
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+    turn: Turn = field(default_factory=Turn)
 
     def lock(self, uid: str) -> asyncio.Lock:
         """The lock of one WSGIServer: its rounds and its restore take turns."""
@@ -185,6 +187,10 @@ async def one_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memory: Me
         await _tell_status(desk, body, status_of(None, facts, memory.status, _moment(now)), memory)
         return False
     facts = await _act(desk, server, rivals, now)
+    if facts.rollout is None or facts.evidence is None:
+        desk.turn.give(server.uid)
+    else:
+        desk.turn.settle(server.uid, facts.rollout, silent=bool(facts.evidence.silent), now=now)
     await _tell_status(desk, body, status_of(server, facts, memory.status, _moment(now)), memory)
     if facts.evidence is not None and facts.changes is not None:
         told = change_notices(server, *facts.changes) if now - facts.changes[0] < 1800 else ()
@@ -216,6 +222,8 @@ async def _act(desk: Desk, server: Server, rivals: tuple[Body, ...], now: float)
         pending=made.pending,
         rollout=rollout(deployment),
         evidence=evidence,
+        image=made.record.image,
+        waiting=made.held_back or left_behind(server, made.record),
         changes=(made.record.at, made.record.changes),
     )
 
@@ -245,6 +253,10 @@ async def _apply(
     made = plan(server, deployment, seen=seen, now=now, admission=desk.config.admission)
     if isinstance(made, Obstacle):
         return made
+    before = record_of(deployment)
+    why = held_back(server, rollout(deployment), desk.turn, now) if made.upgrade else None
+    if before is not None and why is not None:
+        return deployment, replace(made, needed=False, record=before, held_back=why)
     if not made.needed:
         return deployment, made
     try:
@@ -300,6 +312,7 @@ async def restore(desk: Desk, body: Body) -> None:
                 await desk.cluster.post_event(event_of(restored_notice(uid, workload, time.time()), body))
     desk.locks.pop(uid, None)
     desk.meters.forget(uid)
+    desk.turn.give(uid)
     desk.meters.restores.inc()
 
 

@@ -29,6 +29,7 @@ from wsgi_operator.core.sidecar import (
     policy_volume,
     sidecar_container,
 )
+from wsgi_operator.core.upgrade import is_upgrade
 from wsgi_operator.core.workload import (
     SHARE_PATH,
     Object,
@@ -52,12 +53,16 @@ class Plan:
         record: what the Deployment will tell of it.
         pending: whether the settings must wait until a report has told what `GUNICORN_CMD_ARGS` image or envFrom set:
             a variable in the template would silently replace them.
+        upgrade: whether it would roll a workload of which nobody asked that.
+        held_back: why that does not happen now; None: it may.
     """
 
     config: Mapping[str, Any]
     needed: bool
     record: Record
     pending: bool
+    upgrade: bool = False
+    held_back: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +105,7 @@ def plan(
     obstacle = _in_the_way(server, deployment, record)
     if obstacle is not None:
         return obstacle
+    server = _with_its_image(server, record)
     args = _cmd_args(server, deployment, container, record, seen, admission=admission)
     if isinstance(args, Obstacle):
         return args
@@ -119,7 +125,19 @@ def plan(
         if isinstance(undone, Obstacle):
             return undone
         ours, config = undone, _configuration(server, template, undone, original)
-    return Plan(config=config, needed=needed, record=ours, pending=args.pending)
+    upgrade = needed and is_upgrade(record, ours) and _carries_sidecar(deployment)
+    return Plan(config=config, needed=needed, record=ours, pending=args.pending, upgrade=upgrade)
+
+
+def _with_its_image(server: Server, record: Record | None) -> Server:
+    """Where upgrades are manual, the image stays what it is until the WSGIServer names another."""
+    if record is None or server.sidecar.upgrade != "Manual" or server.sidecar.named:
+        return server
+    return replace(server, sidecar=replace(server.sidecar, image=record.image))
+
+
+def _carries_sidecar(deployment: Object) -> bool:
+    return any(container["name"] == names.SIDECAR_CONTAINER for container in all_containers(deployment))
 
 
 def _record(server: Server, template: Object, args: _CmdArgs, share: bool, learnt: Identity) -> Record:

@@ -12,6 +12,7 @@ from wsgi_contract import names
 from wsgi_contract.policy import Policy
 from wsgi_contract.settings import SettingName, Wanted
 
+UpgradePolicy = Literal["Automatic", "OnNextChange", "Manual"]
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
 
 DEFAULT_RESOURCES: Final[Mapping[str, Mapping[str, str]]] = {
@@ -48,6 +49,8 @@ class Sidecar:
         run_as_user: None: the server's own, as far as it can be told.
         run_as_group: None: likewise.
         port: of `/report` and `/metrics`.
+        upgrade: when a workload that is adopted gets another sidecar than it has.
+        named: whether the WSGIServer itself names the image.
     """
 
     image: str
@@ -56,6 +59,8 @@ class Sidecar:
     run_as_user: int | None = None
     run_as_group: int | None = None
     port: int = names.SIDECAR_PORT
+    upgrade: UpgradePolicy = "Automatic"
+    named: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

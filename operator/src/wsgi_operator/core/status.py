@@ -35,6 +35,8 @@ class Facts:
         pending: whether the settings wait for what the pods report of the server's environment.
         rollout: how far the Deployment's roll is; None where there is an obstacle.
         evidence: what the pods say; None where there is an obstacle.
+        image: the sidecar that the template carries; None where there is an obstacle.
+        waiting: why it is not the one that it should be; None: it is.
         changes: when the last apply was (Unix seconds) and what it changed; None: there was none.
     """
 
@@ -43,6 +45,8 @@ class Facts:
     pending: bool = False
     rollout: Rollout | None = None
     evidence: Evidence | None = None
+    image: str | None = None
+    waiting: str | None = None
     changes: tuple[float, tuple[Change, ...]] | None = None
 
 
@@ -190,7 +194,9 @@ def _injected(server: Server | None, facts: Facts) -> Verdict:
         return Verdict(type="Injected", status=False, reason=obstacle.reason, message=obstacle.message)
     if facts.evidence is not None and (missed := _unheeded(facts.evidence)) is not None:
         return Verdict(type="Injected", status=False, reason=missed.reason, message=missed.message)
-    message = f"the template of Deployment {server.workload} carries {server.sidecar.image}"
+    message = f"the template of Deployment {server.workload} carries {facts.image or server.sidecar.image}"
+    if facts.waiting is not None:
+        message += f"; {facts.waiting}"
     return Verdict(type="Injected", status=True, reason="Applied", message=message)
 
 
