@@ -59,6 +59,7 @@ def test_the_ratio_is_what_the_page_says(
     found = demand(seen, None, its, 4, efforts)
     assert found is not None
     assert found.ratio == pytest.approx(ratio)
+    assert found.waiting >= 0
 
 
 def test_an_event_loop_counts_by_its_cpu_where_that_is_more() -> None:

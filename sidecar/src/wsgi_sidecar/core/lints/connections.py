@@ -49,7 +49,7 @@ def sync_without_proxy(facts: Facts) -> Finding | None:
         what=f"sync workers, and clients from {addresses} addresses: it looks as if no proxy stood between (a hint: "
         "the sidecar cannot see one)",
         why="a sync worker reads the request and writes the response at the client's speed, one client at a time: as "
-        "many slow clients as there are workers stop the server, and those that send nothing end in WORKER TIMEOUT",
+        "many slow clients as there are workers stop the server, and those that send nothing end in timeouts",
         fix="put a buffering proxy (nginx, an ingress with buffering) in front, or use worker_class = 'gthread'",
         link="https://docs.gunicorn.org/en/stable/deploy.html#nginx-configuration",
     )

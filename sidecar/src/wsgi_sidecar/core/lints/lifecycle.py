@@ -25,7 +25,7 @@ def heartbeat_on_disk(facts: Facts) -> Finding | None:
         id="heartbeat-on-disk",
         what=f"the workers' heartbeat files are on a disk ({filesystem})",
         why="every beat changes a file's metadata: when the disk stalls, healthy workers block in it and are killed "
-        "with WORKER TIMEOUT",
+        "for their silence",
         fix="worker_tmp_dir = '/dev/shm' (--worker-tmp-dir /dev/shm), or an emptyDir with medium: Memory",
         link="https://docs.gunicorn.org/en/stable/faq.html",
     )
