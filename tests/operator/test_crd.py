@@ -75,14 +75,26 @@ def test_a_full_resource_is_read_in_our_units():
     server = parsed(
         workload={"kind": "Deployment", "name": "web", "container": "app"},
         settings={"workers": 2, "timeoutSeconds": 60, "maxRequests": 10, "maxRequestsJitter": 5},
-        watchdog={"mode": "DryRun", "frozenWindowSeconds": 7, "killsPerMinute": 1, "cooldownSeconds": 3},
+        watchdog={
+            "mode": "DryRun", "frozenWindowSeconds": 7, "killsPerMinute": 1, "cooldownSeconds": 3,
+            "requestToldSeconds": 60, "requestLimitSeconds": 90, "bootLimitSeconds": 0, "stacks": False,
+        },
         sidecar={
             "image": "x:2", "imagePullPolicy": "Always", "runAsUser": 5, "port": 9200,
             "resources": {"limits": {"cpu": 1, "memory": "1Gi"}},
         },
     )  # fmt: skip
     assert server.wanted == Wanted(workers=2, timeout_s=60, max_requests=10, max_requests_jitter=5)
-    assert server.policy == Policy(mode="DryRun", frozen_window_s=7.0, kills_per_minute=1, cooldown_s=3.0)
+    assert server.policy == Policy(
+        mode="DryRun",
+        frozen_window_s=7.0,
+        kills_per_minute=1,
+        cooldown_s=3.0,
+        request_told_s=60.0,
+        request_limit_s=90.0,
+        boot_limit_s=0.0,
+        stacks=False,
+    )
     assert server.sidecar == Sidecar(
         image="x:2",
         pull_policy="Always",

@@ -159,6 +159,28 @@ class WatchdogSpec(_Model):
         le=int(BOUNDS["cooldown_s"][1]),
         description="Seconds between two kills in the same worker slot.",
     )
+    request_told_seconds: int = Field(
+        default=int(Policy().request_told_s),
+        ge=int(BOUNDS["request_told_s"][0]),
+        le=int(BOUNDS["request_told_s"][1]),
+        description="Seconds after which a request that no timeout bounds (gthread, event loops) is told as stuck.",
+    )
+    request_limit_seconds: int = Field(
+        default=int(Policy().request_limit_s),
+        ge=int(BOUNDS["request_limit_s"][0]),
+        le=int(BOUNDS["request_limit_s"][1]),
+        description="Seconds after which the worker with such a request is ended. 0: never, it is only told.",
+    )
+    boot_limit_seconds: int = Field(
+        default=int(Policy().boot_limit_s),
+        ge=int(BOUNDS["boot_limit_s"][0]),
+        le=int(BOUNDS["boot_limit_s"][1]),
+        description="Seconds after which a worker that is still loading the application is ended. 0: never.",
+    )
+    stacks: bool = Field(
+        default=Policy().stacks,
+        description="Whether Python stacks (names of functions, files and threads, no values) are taken before a kill.",
+    )
 
     def policy(self) -> Policy:
         """The same as the sidecar reads it."""
@@ -167,6 +189,10 @@ class WatchdogSpec(_Model):
             frozen_window_s=float(self.frozen_window_seconds),
             kills_per_minute=self.kills_per_minute,
             cooldown_s=float(self.cooldown_seconds),
+            request_told_s=float(self.request_told_seconds),
+            request_limit_s=float(self.request_limit_seconds),
+            boot_limit_s=float(self.boot_limit_seconds),
+            stacks=self.stacks,
         )
 
 
