@@ -1,0 +1,85 @@
+"""Rounds beside a real gunicorn: what is told, at which pace, and that a new server begins anew."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import pytest
+
+from tests.servers.server import Server, eventually
+from wsgi_contract.policy import Policy
+from wsgi_contract.servers.gunicorn import effective_settings
+from wsgi_sidecar.core.circumstances import Circumstances
+from wsgi_sidecar.core.family import Family, gather
+from wsgi_sidecar.core.rules.rule import terms
+from wsgi_sidecar.proc import ProcReader
+from wsgi_sidecar.rounds import DEMAND_EVERY_S, Rounds
+from wsgi_sidecar.server_files import ServerFiles
+
+pytestmark = pytest.mark.servers
+
+
+@dataclass
+class Beat:
+    """A reader and its rounds."""
+
+    server: Server
+    reader: ProcReader
+    rounds: Rounds
+    files: ServerFiles
+
+    def family(self) -> Family:
+        seen = gather(self.reader.look(self.server.master_pid), within=self.server.master_pid)
+        assert seen is not None
+        return seen
+
+    def go(self, family: Family | None = None, policy: Policy | None = None) -> Circumstances:
+        family = family or self.family()
+        settings = effective_settings(self.files.read(family.master).sources)
+        return self.rounds.go(family, terms("27.0.1", settings), settings, policy or Policy())
+
+
+@pytest.fixture(scope="module")
+def beat() -> Iterator[Beat]:
+    with Server("27.0.1", "-w", "2", "--max-requests", "1000") as server:
+        reader = ProcReader()
+        found = Beat(server, reader, Rounds(reader), ServerFiles())
+        eventually("both workers are up", lambda: len(found.family().workers) == 2)
+        eventually("the lint has spoken", lambda: found.go().findings)
+        yield found
+        found.rounds.close()
+        reader.close()
+
+
+def test_limits_findings_and_saturation_are_told(beat: Beat) -> None:
+    around = beat.go()
+    assert around.container.cpu_limit_cores is not None
+    assert "max-requests-without-jitter" in [finding.id for finding in around.findings]
+    assert around.shared == ()
+    assert around.saturation is not None
+    assert (around.saturation.busy, around.saturation.slots) == (0, 2)
+
+
+def test_dear_facts_are_asked_for_at_their_own_pace(beat: Beat) -> None:
+    first = beat.go()
+    assert beat.go().saturation is first.saturation
+    assert beat.go().findings is first.findings
+    later = beat.family()
+    moved = replace(later, monotonic=later.monotonic + DEMAND_EVERY_S)
+    assert beat.go(moved).saturation is not first.saturation
+
+
+def test_memory_is_weighed_only_if_the_policy_asks_for_it(beat: Beat) -> None:
+    assert beat.go().pss_bytes == {}
+    weighed = beat.go(policy=Policy(memory_recycle_share=0.9)).pss_bytes
+    assert set(weighed) == {worker.process.id for worker in beat.family().workers}
+    assert all(size > 1 << 20 for size in weighed.values())
+
+
+def test_another_server_begins_anew(beat: Beat) -> None:
+    with Server("27.0.1", "-w", "1", "-k", "gthread", "--threads", "3") as other:
+        second = Beat(other, beat.reader, beat.rounds, beat.files)
+        eventually("its worker is up", lambda: len(second.family().workers) == 1)
+        around = second.go()
+        assert "max-requests-without-jitter" not in [finding.id for finding in around.findings]
+        assert around.saturation is not None
+        assert around.saturation.slots == 3
