@@ -1,0 +1,78 @@
+"""A worker that has not beaten yet: slow is not stuck, asleep for long is told, too long is ended."""
+
+from typing import Any
+
+import pytest
+
+from wsgi_contract.policy import Policy
+from wsgi_sidecar.core.rules.boot_hang import RULE
+from wsgi_sidecar.core.rules.rule import Fault, Sight, Terms
+from wsgi_sidecar.core.waits import Wait, Waits
+from wsgi_sidecar.testing import AT, MONOTONIC, closeup, family, thread, worker
+
+TERMS = Terms(release="27.0.1", worker_class="sync", connection_limit=None, timeout_s=30.0)
+WAIT = Wait(thread=101, kind="network", doing="connects to 10.0.0.5:5432 (PostgreSQL), which has not answered yet")
+
+
+def boot(
+    until: float, *, cores: float = 0.0, state: str = "booting", jump_s: float = 0.0, **policy: Any
+) -> tuple[Fault, ...]:
+    """A worker seen booting every five seconds."""
+    memory = RULE.blank
+    faults: tuple[Fault, ...] = ()
+    for second in range(0, int(until) + 1, 5):
+        someone = worker(1, state=state, heartbeat_age_s=second + jump_s)
+        who, now = someone.process.id, MONOTONIC + second
+        here = Sight(
+            family=family(someone, at=AT + second + jump_s, monotonic=now),
+            before=None,
+            terms=TERMS,
+            policy=Policy(**policy),
+            closeups={},
+        )
+        wanted, wished = RULE.suspects(here, memory), RULE.wishes(here, memory).waits
+        look = closeup(thread(101, cpu_s=cores * second), process=who, monotonic=now)
+        seen = Sight(
+            family=here.family,
+            before=None,
+            terms=TERMS,
+            policy=here.policy,
+            closeups={who: look} if who in wanted else {},
+            waits={who: Waits(threads=(WAIT,))} if who in wished else {},
+        )
+        verdict = RULE.judge(seen, memory)
+        memory, faults = verdict.memory, verdict.faults
+    return faults
+
+
+def test_an_idle_boot_is_told_with_what_it_waits_on_and_left_alone() -> None:
+    assert boot(55) == ()
+    (fault,) = boot(60)
+    assert "connects to 10.0.0.5:5432 (PostgreSQL)" in fault.summary
+    assert "ended after 300 s" in (fault.spare or "")
+
+
+@pytest.mark.parametrize("cores", [0.1, 0.9])
+def test_a_boot_that_computes_is_healthy_up_to_the_limit(cores: float) -> None:
+    assert boot(295, cores=cores) == ()
+    (fault,) = boot(300, cores=cores)
+    assert (fault.target, fault.spare) == ("worker", None)
+
+
+def test_an_idle_boot_is_ended_at_the_limit_unless_that_is_switched_off() -> None:
+    assert [fault.spare for fault in boot(300)] == [None]
+    (fault,) = boot(600, boot_limit_s=0.0)
+    assert "boot_limit_s is 0" in (fault.spare or "")
+
+
+def test_a_step_of_the_wall_clock_makes_no_boot_old() -> None:
+    assert boot(20, jump_s=3600.0) == ()
+
+
+def test_a_worker_that_beats_has_booted() -> None:
+    assert boot(600, state="alive") == ()
+
+
+def test_one_that_accepts_connections_in_between_is_spared() -> None:
+    assert RULE.doubt(closeup(), closeup(), TERMS, Policy()) is None
+    assert RULE.doubt(closeup(), closeup(connections=frozenset({7})), TERMS, Policy()) is not None
