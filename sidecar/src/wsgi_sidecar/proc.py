@@ -12,7 +12,7 @@ from typing import Final
 
 from wsgi_contract.report import ProcessId
 from wsgi_sidecar.core.kinship import Kinship
-from wsgi_sidecar.core.masters import find_master
+from wsgi_sidecar.core.leaders import find_leader
 from wsgi_sidecar.core.snapshot import Closeup, Listener, Snapshot, Thread
 from wsgi_sidecar.holdings import Holdings
 from wsgi_sidecar.process_table import ProcessTable
@@ -59,7 +59,8 @@ class ProcReader:
         processes = self._table.read()
         everybody = tuple(processes.values())
         kinship = Kinship(everybody)
-        master = find_master(everybody, kinship, within=within, preferred=self._master)
+        leader = find_leader(everybody, kinship, within=within, preferred=self._master)
+        master = leader.process if leader else None
         self._master = master.id if master else None
         listeners: tuple[Listener, ...] | None = ()
         if master is None:

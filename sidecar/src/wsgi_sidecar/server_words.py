@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from wsgi_contract.report import RequestTotals, Unknown
+from wsgi_contract.report import ProcessId, RequestTotals, Unknown
 from wsgi_contract.servers.gunicorn import ArgumentsError, effective_settings, parse_release
 from wsgi_contract.settings import SETTING_NAMES, Setting
 from wsgi_sidecar.control_socket import ControlError, NoAnswerError, ask_control, find_sockets
 from wsgi_sidecar.core.control import SPEAKS_SINCE, filled, socket_paths, without_answered
 from wsgi_sidecar.core.family import Family
+from wsgi_sidecar.core.gathering import NO_HINTS, Hints
 from wsgi_sidecar.core.unknowns import tell_unknowns
 from wsgi_sidecar.server_files import ServerFacts, ServerFiles
+from wsgi_sidecar.uwsgi_words import UwsgiReader, UwsgiWords
 
 ASK_EVERY_S: Final = 30.0
 """An answer costs the server's Python some 2 ms."""
@@ -35,6 +37,8 @@ class ServerWords:
         settings: in force.
         unknowns: what could not be seen.
         requests: that it says it answered; None where it does not say, or is heard over statsd.
+        hints: for the next look at who is who.
+        timed_out: workers that the server says it ended for a request that took too long.
     """
 
     release: str | None = None
@@ -42,6 +46,8 @@ class ServerWords:
     settings: tuple[Setting, ...] = ()
     unknowns: tuple[Unknown, ...] = ()
     requests: RequestTotals | None = None
+    hints: Hints = NO_HINTS
+    timed_out: frozenset[ProcessId] = frozenset()
 
 
 NOTHING_SAID: Final = ServerWords()
@@ -58,11 +64,32 @@ class ServerReader:
         """
         self._files = files
         self._control = _Control()
+        self._uwsgi = UwsgiReader()
+        self._last = NOTHING_SAID
+
+    @property
+    def hints(self) -> Hints:
+        """What the last reading tells the next look."""
+        return self._last.hints
+
+    @property
+    def timed_out(self) -> frozenset[ProcessId]:
+        """See `ServerWords.timed_out`."""
+        return self._last.timed_out
 
     def read(self, family: Family | None) -> ServerWords:
         """What is known of this server."""
         if family is None:
-            return NOTHING_SAID
+            self._last = NOTHING_SAID
+        elif family.kind == "gunicorn":
+            self._last = self._read_gunicorn(family)
+        elif family.kind == "uwsgi":
+            self._last = _read_uwsgi(self._uwsgi.read(family), family)
+        else:
+            self._last = ServerWords(settings=unknown_settings(), unknowns=_seen_from_outside(family))
+        return self._last
+
+    def _read_gunicorn(self, family: Family) -> ServerWords:
         facts = self._files.read(family.master)
         unknowns = tell_unknowns(family, facts.sources, facts.release, uid=os.geteuid(), gid=os.getegid())
         try:
@@ -71,9 +98,40 @@ class ServerReader:
             settings = unknown_settings()
             unknowns += (_unreadable_settings(error),)
         settings, unknowns = self._control.complete(family, facts, settings, unknowns)
-        return ServerWords(
-            release=facts.release, cmd_args=facts.sources.cmd_args, settings=settings, unknowns=unknowns
+        return ServerWords(release=facts.release, cmd_args=facts.sources.cmd_args, settings=settings, unknowns=unknowns)
+
+
+def _seen_from_outside(family: Family) -> tuple[Unknown, ...]:
+    """What the kernel hides of any server; of settings and release nothing is said here."""
+    return tell_unknowns(family, None, "", uid=os.geteuid(), gid=os.getegid())
+
+
+def _read_uwsgi(words: UwsgiWords, family: Family) -> ServerWords:
+    unknowns = _seen_from_outside(family)
+    if not words.readable:
+        unknowns += (
+            Unknown(
+                what="settings",
+                why="uWSGI's command line or environment could not be read (auto-procname overwrites them)",
+                remedy="remove auto-procname, or run the sidecar as the server's user and group",
+            ),
         )
+    if words.requests is None:
+        unknowns += (
+            Unknown(
+                what="requests, harakiris and release",
+                why="its stats server does not answer" if words.stats_wanted else "uWSGI has no stats server",
+                remedy="set UWSGI_STATS=127.0.0.1:1717 in the environment of the server",
+            ),
+        )
+    return ServerWords(
+        release=words.release,
+        settings=words.settings,
+        unknowns=unknowns,
+        requests=words.requests,
+        hints=words.hints,
+        timed_out=words.timed_out,
+    )
 
 
 def unknown_settings() -> tuple[Setting, ...]:

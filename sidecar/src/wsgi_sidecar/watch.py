@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from wsgi_contract.policy import Policy
 from wsgi_contract.report import Kill, ProcessId, Unknown
@@ -20,14 +20,15 @@ from wsgi_sidecar.core.asking import Asked, ended_gently
 from wsgi_sidecar.core.circumstances import Circumstances
 from wsgi_sidecar.core.departures import Departure, Last, Marks, departures
 from wsgi_sidecar.core.diagnosis import Memory, diagnose, lost, rule_of, suspects, wishes
-from wsgi_sidecar.core.family import Family, gather
+from wsgi_sidecar.core.family import Family
+from wsgi_sidecar.core.gathering import gather_any
 from wsgi_sidecar.core.health import Vigil, examine
 from wsgi_sidecar.core.lines import lines, server_lines
 from wsgi_sidecar.core.oom import victims
 from wsgi_sidecar.core.remedy import Decision, Order, Scene, decide, order, rehearsed
 from wsgi_sidecar.core.rules.rule import Sight, terms
 from wsgi_sidecar.core.served import undercounted
-from wsgi_sidecar.core.snapshot import Closeup
+from wsgi_sidecar.core.snapshot import Closeup, Snapshot
 from wsgi_sidecar.core.stacks import Stacks, render
 from wsgi_sidecar.core.telling import Teller, View, tell
 from wsgi_sidecar.ends import Ends
@@ -153,7 +154,7 @@ class Watch:
         snapshot = ground.reader.look(ground.within)
         before = earlier.family if earlier else None
         timeout_s = terms(None, earlier.settings).timeout_s if earlier else None
-        family = gather(snapshot, before, within=ground.within, timeout_s=timeout_s, adopter=ground.adopter)
+        family = self._gather(snapshot, before, timeout_s)
         view = self._view_of(snapshot.at, family, before, orders)
         if family is None:
             step = Step(
@@ -167,6 +168,14 @@ class Watch:
         self._conclude(view, step)
         # What a kill changed is told at once, not an interval later.
         return snapshot.monotonic if step.kills else step.diagnosis.again_at
+
+    def _gather(self, snapshot: Snapshot, before: Family | None, timeout_s: float | None) -> Family | None:
+        ground, hints = self._ground, self._server.hints
+        around: dict[str, Any] = {"within": ground.within, "timeout_s": timeout_s, "adopter": ground.adopter}
+        family = gather_any(snapshot, before, hints=hints, **around)
+        # A uWSGI seen for the first time was told things without which its workers cannot be told.
+        told = self._server.read(family).hints if family and family.kind == "uwsgi" else hints
+        return family if told == hints else gather_any(snapshot, before, hints=told, **around)
 
     def _view_of(self, at: float, family: Family | None, before: Family | None, orders: Orders) -> View:
         words = self._server.read(family)
@@ -234,6 +243,7 @@ class Watch:
             workers=workers if isinstance(workers, int) else None,
             max_requests=requests if isinstance(requests, int) else None,
             struck=struck,
+            timed_out=self._server.timed_out,
             oom=victims(
                 view.before,
                 family,

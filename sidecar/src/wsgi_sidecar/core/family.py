@@ -63,6 +63,8 @@ class Family:
         memory: what this look leaves to the next; see `orphans`.
         by_title: the workers could only be told by name, because file descriptors could not be read.
         sees_all_orphans: False where an orphan is told only if an earlier look saw it in its worker's tree.
+        has_arbiter: the master wakes up once a second whatever happens; where it does not, stillness says nothing.
+        untouchable: why nothing of this server may be ended; None where it may.
     """
 
     at: float
@@ -75,6 +77,8 @@ class Family:
     memory: Memory = NOTHING
     by_title: bool = False
     sees_all_orphans: bool = True
+    has_arbiter: bool = True
+    untouchable: str | None = None
 
     def worker(self, process: ProcessId) -> Worker | None:
         """The worker that is this very process, if it still lives."""
@@ -121,7 +125,7 @@ def gather(
         kind="gunicorn",
         master=master,
         workers=workers,
-        orphans=_since(orphans, before, snapshot.at),
+        orphans=dated(orphans, before, snapshot.at),
         listeners=listeners,
         memory=memory,
         by_title=master.heartbeats is None,
@@ -216,7 +220,8 @@ class _States:
         return "alive"
 
 
-def _since(orphans: Iterable[Process], before: Family | None, at: float) -> tuple[Orphan, ...]:
+def dated(orphans: Iterable[Process], before: Family | None, at: float) -> tuple[Orphan, ...]:
+    """The orphans, each with the time it was first seen as one."""
     known = {orphan.process: orphan.since for orphan in (before.orphans if before else None) or ()}
     return tuple(
         Orphan(process=process.id, name=process.name, since=known.get(process.id, at), rss_bytes=process.rss_bytes)

@@ -110,6 +110,8 @@ def _why_not(case: Case, scene: Scene, doomed: list[Case]) -> str | None:
         return fault.spare or "killing is no cure for this"
     if fault.spare is not None:
         return fault.spare
+    if scene.family.untouchable is not None and fault.target != "orphan":
+        return scene.family.untouchable
     if policy.mode == "DryRun":
         return None
     if _refused(case, scene):

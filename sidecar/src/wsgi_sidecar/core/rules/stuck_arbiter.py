@@ -47,7 +47,7 @@ class Vigil:
 
 def suspects(sight: Sight, memory: Vigil | None) -> frozenset[ProcessId]:
     """The master, at each look: nothing cheaper than its context switches tells it."""
-    return frozenset({sight.family.master.id})
+    return frozenset({sight.family.master.id}) if sight.family.has_arbiter else frozenset()
 
 
 def judge(sight: Sight, memory: Vigil | None) -> Verdict:

@@ -1,0 +1,155 @@
+"""Who is who, whichever server it is: gunicorn by `family`, uWSGI and the others here.
+
+In: a `Snapshot`, the `Family` of the look before, and `Hints` from what the server was told. Out: `Family`. Rule: what
+only gunicorn has (a heartbeat) is None for the others; what has no arbiter that wakes up by itself is never called
+stuck; and where ending a worker would end the server, `untouchable` says so.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from wsgi_contract.report import ServerKind
+from wsgi_sidecar.core.family import Family, Worker, dated, gather
+from wsgi_sidecar.core.kinship import Kinship
+from wsgi_sidecar.core.leaders import find_leader, other_workers
+from wsgi_sidecar.core.orphans import NOTHING, find_orphans, remember, tells_by_cgroup
+from wsgi_sidecar.core.slots import assign
+from wsgi_sidecar.core.snapshot import Listener, Process, Snapshot
+from wsgi_sidecar.core.uwsgi_family import UwsgiKin, find_kin
+
+WATCHED_ONLY: Final = (
+    "this server is watched only: ending a worker of hypercorn or granian ends the whole server, and uvicorn's own "
+    "supervisor replaces those that die"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hints:
+    """What the last reading of a uWSGI's settings said.
+
+    Attributes:
+        has_master: whether it has a master process; None unknown.
+        strange: addresses it listens on for others than its workers.
+    """
+
+    has_master: bool | None = None
+    strange: tuple[str, ...] = ()
+
+
+NO_HINTS: Final = Hints()
+
+
+def gather_any(
+    snapshot: Snapshot,
+    before: Family | None = None,
+    *,
+    within: int | None = None,
+    timeout_s: float | None = None,
+    adopter: int | None = None,
+    hints: Hints = NO_HINTS,
+) -> Family | None:
+    """Tell who is who; None while there is no server. Arguments as those of `family.gather`."""
+    kinship = Kinship(snapshot.processes)
+    leader = find_leader(snapshot.processes, kinship, within=within, preferred=before.master.id if before else None)
+    if leader is None or leader.kind == "gunicorn":
+        return gather(snapshot, before, within=within, timeout_s=timeout_s, adopter=adopter)
+    if before is not None and before.master.id != leader.process.id:
+        before = None
+    if leader.kind == "uwsgi":
+        kin = find_kin(
+            snapshot.processes,
+            kinship,
+            has_master=hints.has_master,
+            listeners=snapshot.listeners,
+            strange=hints.strange,
+            within=within,
+        )
+        return _uwsgi(_Scene(snapshot, kinship, before, adopter), kin, hints) if kin else None
+    scene = _Scene(snapshot, kinship, before, adopter)
+    return scene.family(leader.kind, leader.process, other_workers(leader.process, kinship), untouchable=WATCHED_ONLY)
+
+
+def _uwsgi(scene: "_Scene", kin: UwsgiKin, hints: Hints) -> Family:
+    return scene.family(
+        "uwsgi",
+        kin.master,
+        kin.workers,
+        strange=hints.strange,
+        by_title=not kin.certain,
+        has_arbiter=hints.has_master is True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """One look, and what is common to all servers in it."""
+
+    snapshot: Snapshot
+    kinship: Kinship
+    before: Family | None
+    adopter: int | None
+
+    def family(
+        self,
+        kind: ServerKind,
+        master: Process,
+        workers: tuple[Process, ...],
+        *,
+        strange: Collection[str] = (),
+        by_title: bool = False,
+        has_arbiter: bool = False,
+        untouchable: str | None = None,
+    ) -> Family:
+        snapshot, kinship, before = self.snapshot, self.kinship, self.before
+        memory = remember(snapshot.processes, kinship, master, workers, before.memory if before else NOTHING)
+        by_cgroup = tells_by_cgroup(master, kinship.find(snapshot.observer_pid or 0))
+        orphans = find_orphans(
+            snapshot.processes,
+            kinship,
+            master,
+            workers=workers,
+            memory=memory,
+            by_cgroup=by_cgroup,
+            adopter=self.adopter,
+        )
+        return Family(
+            at=snapshot.at,
+            monotonic=snapshot.monotonic,
+            kind=kind,
+            master=master,
+            workers=self._workers(workers),
+            orphans=dated(orphans, before, snapshot.at),
+            listeners=self._listeners(master, workers, strange),
+            memory=memory,
+            by_title=by_title,
+            sees_all_orphans=by_cgroup or self.adopter is not None,
+            has_arbiter=has_arbiter,
+            untouchable=untouchable,
+        )
+
+    def _workers(self, workers: tuple[Process, ...]) -> tuple[Worker, ...]:
+        known = {worker.process.id: worker.slot for worker in self.before.workers} if self.before else {}
+        slots = assign(known, (process.id for process in workers))
+        told = (
+            Worker(
+                slot=slots[process.id],
+                process=process,
+                state="alive",
+                heartbeat=None,
+                heartbeat_age_s=None,
+                connections=None if process.connections is None else len(process.connections),
+                tree=self.kinship.descendants(process),
+            )
+            for process in workers
+        )
+        return tuple(sorted(told, key=lambda worker: worker.slot))
+
+    def _listeners(
+        self, master: Process, workers: tuple[Process, ...], strange: Collection[str]
+    ) -> tuple[Listener, ...] | None:
+        readable = [process.listeners for process in (master, *workers) if process.listeners is not None]
+        if self.snapshot.listeners is None or not readable:
+            return None
+        held = frozenset[int]().union(*readable)
+        return tuple(each for each in self.snapshot.listeners if each.inode in held and each.address not in strange)
