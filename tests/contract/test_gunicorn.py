@@ -94,6 +94,14 @@ def test_the_threads_that_make_sync_gthread_are_named() -> None:
     assert found.said_by == "sync with threads > 1 (GUNICORN_CMD_ARGS: --threads 4)"
 
 
+@pytest.mark.parametrize("flag", ["--workers", "--worker-class", "--config", "--log-level"])
+def test_two_dashes_are_no_value(flag: str) -> None:
+    with suppress(ArgumentsError):  # some Pythons take them for a value, as gunicorn on them does
+        said = parse_arguments([f"{flag}=--"])
+        assert all(isinstance(value, str) for _, value, _ in said.settings)
+        assert isinstance(said.config, str | None)
+
+
 def test_a_config_file_that_python_would_warn_of_is_read_in_silence() -> None:
     assert parse_config_file('pattern = "\\d"\nworkers = 2if True else 3\nthreads = 4').settings == (("threads", 4),)
 

@@ -76,6 +76,9 @@ class _Remember(argparse.Action):
     """Keeps the value together with the flag that gave it; the last one wins, as in gunicorn."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if self.nargs != 0 and not isinstance(values, str):
+            # Up to Python 3.12 argparse takes the `--` out of `--workers=--`, and hands over an empty list.
+            parser.error(f"argument {option_string}: expected one argument")
         written = f"{option_string} {values}" if self.nargs != 0 else str(option_string)
         setattr(namespace, self.dest, (True if self.nargs == 0 else values, written))
 
