@@ -14,6 +14,7 @@ GRANTED = {
     ("wsgi.dev", "wsgiservers"): {"get", "list", "watch", "patch"},
     ("wsgi.dev", "wsgiservers/status"): {"get", "patch"},
     ("apps", "deployments"): {"get", "list", "watch", "patch"},
+    ("apps", "statefulsets"): {"get", "list", "watch", "patch"},
     ("", "pods"): {"list"},
     ("", "events"): {"create"},
 }

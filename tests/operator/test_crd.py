@@ -105,7 +105,7 @@ def test_a_full_resource_is_read_in_our_units():
     )
 
 
-@pytest.mark.parametrize("spec", [{"app": {}}, {"workload": {"kind": "StatefulSet", "name": "x"}}, {"settings": []}])
+@pytest.mark.parametrize("spec", [{"app": {}}, {"workload": {"kind": "DaemonSet", "name": "x"}}, {"settings": []}])
 def test_a_resource_of_another_version_is_an_obstacle_and_no_crash(spec):
     found = parse_server(body(**spec), DEFAULT)
     assert isinstance(found, Obstacle)

@@ -89,7 +89,7 @@ def answered(status, body, headers=None):
         configuration = client.Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")
         try:
             async with Cluster(configuration) as cluster:
-                return await cluster.apply({"metadata": {"namespace": "a", "name": "b"}}, "1")
+                return await cluster.apply({"kind": "Deployment", "metadata": {"namespace": "a", "name": "b"}}, "1")
         finally:
             await runner.cleanup()
 
@@ -126,7 +126,7 @@ def test_every_failure_says_whether_to_try_again_and_when(status, body, headers,
 def test_an_api_server_that_is_not_there_is_tried_again():
     async def run():
         async with Cluster(client.Configuration(host=f"http://127.0.0.1:{free_port()}")) as cluster:
-            await cluster.deployment("a", "b")
+            await cluster.workload("Deployment", "a", "b")
 
     with pytest.raises(kopf.TemporaryError, match="cannot be reached"):
         asyncio.run(run())

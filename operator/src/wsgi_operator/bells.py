@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-Workload = tuple[str, str]
-"""Namespace and name."""
+Workload = tuple[str, ...]
+"""Namespace, kind and name."""
 
 
 class Bells:

@@ -59,9 +59,9 @@ class Cluster:
     ) -> None:
         await self._api.close()  # type: ignore[no-untyped-call]
 
-    async def deployment(self, namespace: str, name: str) -> Object | None:
-        """The Deployment; None if there is none."""
-        return await self._get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}")
+    async def workload(self, kind: str, namespace: str, name: str) -> Object | None:
+        """The Deployment or StatefulSet; None if there is none."""
+        return await self._get(_workload(kind, namespace, name))
 
     async def servers_exist(self, namespace: str | None) -> bool:
         """Whether the API server knows the resource, and lets us list it."""
@@ -75,19 +75,19 @@ class Cluster:
         return (found or {}).get("items") or ()
 
     async def apply(self, config: Mapping[str, Any], resource_version: str) -> Object:
-        """Server-side apply to a Deployment, as our field manager, if it is still the one that we looked at.
+        """Server-side apply to a workload, as our field manager, if it is still the one that we looked at.
 
         Raises:
             kopf.TemporaryError: somebody changed it meanwhile: look again.
         """
         metadata = config["metadata"]
-        path = f"/apis/apps/v1/namespaces/{metadata['namespace']}/deployments/{metadata['name']}"
+        path = _workload(config["kind"], metadata["namespace"], metadata["name"])
         body = dict(config) | {"metadata": dict(metadata) | {"resourceVersion": resource_version}}
         return await self._call("PATCH", path, {"fieldManager": names.FIELD_MANAGER, "force": "true"}, body, _APPLY)
 
-    async def merge_deployment(self, namespace: str, name: str, patch: Mapping[str, Any]) -> Object:
-        """Merge-patch a Deployment."""
-        path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
+    async def merge_workload(self, kind: str, namespace: str, name: str, patch: Mapping[str, Any]) -> Object:
+        """Merge-patch a workload."""
+        path = _workload(kind, namespace, name)
         return await self._call("PATCH", path, {"fieldManager": names.FIELD_MANAGER}, patch, _MERGE)
 
     async def write_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> None:
@@ -158,6 +158,10 @@ class Cluster:
             raise kopf.TemporaryError(f"the API server cannot be reached: {error}", delay=5) from None
         self._meters.requested(method, response.status)
         return _answer(method, path, response.status, text, response.headers)
+
+
+def _workload(kind: str, namespace: str, name: str) -> str:
+    return f"/apis/apps/v1/namespaces/{namespace}/{kind.lower()}s/{name}"
 
 
 class Conflict(kopf.TemporaryError):

@@ -36,7 +36,7 @@ class _Model(BaseModel):
 class WorkloadSpec(_Model):
     """The workload to adopt: it stays its owner's; the operator adds to its pod template and takes away again."""
 
-    kind: Literal["Deployment"] = Field(default="Deployment", description="Kind of the workload.")
+    kind: Literal["Deployment", "StatefulSet"] = Field(default="Deployment", description="Kind of the workload.")
     name: str = Field(
         min_length=1,
         max_length=253,
@@ -318,6 +318,7 @@ def parse_server(body: Mapping[str, Any], default: Sidecar) -> Server | Obstacle
         uid=metadata["uid"],
         generation=metadata["generation"],
         created=metadata["creationTimestamp"],
+        kind=spec.workload.kind,
         workload=spec.workload.name,
         container=spec.workload.container,
         wanted=spec.settings.wanted(),

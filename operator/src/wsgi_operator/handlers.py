@@ -98,7 +98,11 @@ def build_registry(desk: Desk) -> kopf.OperatorRegistry:
 
     @kopf.on.event("apps", "v1", "deployments", registry=registry)
     def on_deployment(namespace: str | None, name: str | None, **_: Any) -> None:
-        desk.bells.ring((namespace or "", name or ""))
+        desk.bells.ring((namespace or "", "Deployment", name or ""))
+
+    @kopf.on.event("apps", "v1", "statefulsets", registry=registry)
+    def on_stateful_set(namespace: str | None, name: str | None, **_: Any) -> None:
+        desk.bells.ring((namespace or "", "StatefulSet", name or ""))
 
     @kopf.daemon(*ours, registry=registry, cancellation_backoff=1.0, cancellation_timeout=10.0)
     async def follow_server(stopped: Any, body: kopf.Body, **kwargs: Any) -> None:
@@ -111,9 +115,10 @@ def build_registry(desk: Desk) -> kopf.OperatorRegistry:
     return registry
 
 
-def workload_of(body: Body) -> tuple[str, str]:
-    """Namespace and name of the workload that a WSGIServer names."""
-    return body["metadata"]["namespace"], str(body.get("spec", {}).get("workload", {}).get("name"))
+def workload_of(body: Body) -> tuple[str, str, str]:
+    """Namespace, kind and name of the workload that a WSGIServer names."""
+    named = body.get("spec", {}).get("workload", {})
+    return body["metadata"]["namespace"], str(named.get("kind", "Deployment")), str(named.get("name"))
 
 
 def _is_ending(meta: Any, **_: Any) -> bool:
@@ -204,7 +209,8 @@ async def one_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memory: Me
 async def _act(desk: Desk, server: Server, rivals: tuple[Body, ...], now: float) -> Facts:
     """Bring the Deployment to what is wanted, hear what its pods say, and apply what only they could tell."""
     obstacle = _claimed(server, rivals)
-    deployment: Body | None = None if obstacle else await desk.cluster.deployment(server.namespace, server.workload)
+    where = (server.kind, server.namespace, server.workload)
+    deployment: Body | None = None if obstacle else await desk.cluster.workload(*where)
     if deployment is None:
         return Facts(generation=server.generation, obstacle=obstacle or _missing(server))
     applied = await _apply(desk, server, deployment, None, now)
@@ -233,7 +239,7 @@ def _claimed(server: Server, rivals: tuple[Body, ...]) -> Obstacle | None:
         return None
     return Obstacle(
         reason="AlreadyClaimed",
-        message=f"Deployment {server.workload} already belongs to WSGIServer {owner['metadata']['name']}, which is "
+        message=f"{server.kind} {server.workload} already belongs to WSGIServer {owner['metadata']['name']}, which is "
         "older: delete one of the two",
     )
 
@@ -241,7 +247,7 @@ def _claimed(server: Server, rivals: tuple[Body, ...]) -> Obstacle | None:
 def _missing(server: Server) -> Obstacle:
     return Obstacle(
         reason="WorkloadNotFound",
-        message=f"there is no Deployment {server.workload} in namespace {server.namespace}: create it, or correct "
+        message=f"there is no {server.kind} {server.workload} in namespace {server.namespace}: create it, or correct "
         "spec.workload.name (delete this WSGIServer and create another)",
     )
 
@@ -265,7 +271,8 @@ async def _apply(
         return Obstacle(reason="Refused", message=f"the API server refuses the change: {error}")
     desk.meters.changes.inc()
     log.info(
-        "applied to Deployment %s: %s",
+        "applied to %s %s: %s",
+        server.kind,
         server.workload,
         ", ".join(f"{change.name} {change.before} -> {change.after}" for change in made.record.changes),
         extra={"object": f"{server.namespace}/{server.name}"},
@@ -299,17 +306,17 @@ async def restore(desk: Desk, body: Body) -> None:
     Raises:
         kopf.TemporaryError: not yet; kopf calls again, and the WSGIServer stays until then.
     """
-    (namespace, workload), uid = workload_of(body), body["metadata"]["uid"]
+    (namespace, kind, workload), uid = workload_of(body), body["metadata"]["uid"]
     async with desk.lock(uid):
         for _ in range(5):
-            deployment = await desk.cluster.deployment(namespace, workload)
+            deployment = await desk.cluster.workload(kind, namespace, workload)
             if deployment is None or not await _restore_step(desk, deployment, uid):
                 break
         else:
-            raise kopf.TemporaryError(f"Deployment {workload} still carries fields of ours", delay=2)
+            raise kopf.TemporaryError(f"{kind} {workload} still carries fields of ours", delay=2)
         if deployment is not None:
             with suppress(Refused):
-                await desk.cluster.post_event(event_of(restored_notice(uid, workload, time.time()), body))
+                await desk.cluster.post_event(event_of(restored_notice(uid, f"{kind} {workload}", time.time()), body))
     desk.locks.pop(uid, None)
     desk.meters.forget(uid)
     desk.turn.give(uid)
@@ -322,12 +329,12 @@ async def _restore_step(desk: Desk, deployment: Body, uid: str) -> bool:
     if record is not None and record.server != uid:
         return False
     metadata = deployment["metadata"]
-    where = (metadata["namespace"], metadata["name"])
+    where = (deployment["kind"], metadata["namespace"], metadata["name"])
     try:
         if (config := taken_out(deployment)) is not None:
             deployment = await desk.cluster.apply(config, metadata["resourceVersion"])
         if (patch := cut_out(deployment) or handed_back(deployment)) is not None:
-            await desk.cluster.merge_deployment(*where, patch)
+            await desk.cluster.merge_workload(*where, patch)
         return config is not None or patch is not None
     except Refused as error:
         raise kopf.TemporaryError(f"the API server refuses the restore: {error}", delay=15) from None

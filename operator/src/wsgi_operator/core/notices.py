@@ -101,7 +101,7 @@ def change_notices(server: Server, at: float, changes: Iterable[Change]) -> tupl
             pod=None,
             kind="Normal",
             reason="Injected" if first else "SettingsChanged",
-            note=_clip(f"Deployment {server.workload} rolls: {words}"),
+            note=_clip(f"{server.kind} {server.workload} rolls: {words}"),
             at=at,
         ),
     )
@@ -120,7 +120,7 @@ def restored_notice(server_uid: str, workload: str, at: float) -> Notice:
         pod=None,
         kind="Normal",
         reason="Restored",
-        note=f"Deployment {workload} has the template that its owner wrote",
+        note=f"{workload} has the template that its owner wrote",
         at=at,
     )
 

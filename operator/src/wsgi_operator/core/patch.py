@@ -167,23 +167,23 @@ def _told(before: Record | None, ours: Record, now: float) -> Record:
 
 
 def _in_the_way(server: Server, deployment: Object, record: Record | None) -> Obstacle | None:
-    which, spec = deployment["metadata"]["name"], pod_spec(deployment)
+    which, spec = f"{server.kind} {deployment['metadata']['name']}", pod_spec(deployment)
     if spec.get("hostPID"):
         return Obstacle(
             reason="HostPID",
-            message=f"Deployment {which} has hostPID: true, which Kubernetes does not allow together with "
+            message=f"{which} has hostPID: true, which Kubernetes does not allow together with "
             "shareProcessNamespace, which the sidecar needs to see the server: remove hostPID",
         )
     if record is None and any(c["name"] == names.SIDECAR_CONTAINER for c in all_containers(deployment)):
         return Obstacle(
             reason="SidecarPresent",
-            message=f"Deployment {which} already has a container {names.SIDECAR_CONTAINER} that is not ours: remove it "
+            message=f"{which} already has a container {names.SIDECAR_CONTAINER} that is not ours: remove it "
             "from the manifest, and the operator adds its own",
         )
     if record is None and any(volume["name"] == POLICY_VOLUME for volume in spec.get("volumes") or ()):
         return Obstacle(
             reason="VolumePresent",
-            message=f"Deployment {which} already has a volume {POLICY_VOLUME}, a name the sidecar needs: rename it",
+            message=f"{which} already has a volume {POLICY_VOLUME}, a name the sidecar needs: rename it",
         )
     return _port_taken(server, deployment)
 
@@ -297,7 +297,7 @@ def _configuration(server: Server, template: Object, record: Record, original: O
         annotations[names.ANNOTATION_ORIGINAL] = dump(original)
     return {
         "apiVersion": "apps/v1",
-        "kind": "Deployment",
+        "kind": server.kind,
         "metadata": {"name": server.workload, "namespace": server.namespace, "annotations": annotations},
         "spec": {"template": template},
     }

@@ -43,7 +43,7 @@ def taken_out(deployment: Object) -> Mapping[str, Any] | None:
         "name": deployment["metadata"]["name"],
         "namespace": deployment["metadata"]["namespace"],
     }
-    config: dict[str, Any] = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata}
+    config: dict[str, Any] = {"apiVersion": "apps/v1", "kind": deployment["kind"], "metadata": metadata}
     if record is None or not original:
         return config
     metadata["annotations"] = {names.ANNOTATION_ORIGINAL: dump(original)}

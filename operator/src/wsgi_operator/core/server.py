@@ -13,6 +13,7 @@ from wsgi_contract.policy import Policy
 from wsgi_contract.settings import SettingName, Wanted
 
 UpgradePolicy = Literal["Automatic", "OnNextChange", "Manual"]
+Kind = Literal["Deployment", "StatefulSet"]
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
 
 DEFAULT_RESOURCES: Final[Mapping[str, Mapping[str, str]]] = {
@@ -73,11 +74,12 @@ class Server:
         uid: tells it from an earlier one of the same name.
         generation: of the spec that these values were read from.
         created: RFC 3339; the earlier of two keeps the workload.
-        workload: name of the Deployment.
+        workload: name of the workload.
         container: the one that gunicorn runs in; None: the only one there is.
         wanted: settings.
         policy: what the watchdog may do.
         sidecar: the container to add.
+        kind: of the workload.
     """
 
     namespace: str
@@ -90,6 +92,7 @@ class Server:
     wanted: Wanted
     policy: Policy
     sidecar: Sidecar
+    kind: Kind = "Deployment"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -194,7 +194,7 @@ def _injected(server: Server | None, facts: Facts) -> Verdict:
         return Verdict(type="Injected", status=False, reason=obstacle.reason, message=obstacle.message)
     if facts.evidence is not None and (missed := _unheeded(facts.evidence)) is not None:
         return Verdict(type="Injected", status=False, reason=missed.reason, message=missed.message)
-    message = f"the template of Deployment {server.workload} carries {facts.image or server.sidecar.image}"
+    message = f"the template of {server.kind} {server.workload} carries {facts.image or server.sidecar.image}"
     if facts.waiting is not None:
         message += f"; {facts.waiting}"
     return Verdict(type="Injected", status=True, reason="Applied", message=message)

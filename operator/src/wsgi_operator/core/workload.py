@@ -36,11 +36,11 @@ def find_container(deployment: Object, name: str | None) -> Object | Obstacle:
     if name is None and len(containers) == 1:
         return containers[0]  # type: ignore[no-any-return]
     known = ", ".join(c["name"] for c in containers)
-    which = deployment["metadata"]["name"]
+    which = f"{deployment['kind']} {deployment['metadata']['name']}"
     if name is None:
         return Obstacle(
             reason="ContainerAmbiguous",
-            message=f"Deployment {which} has several containers ({known}): name the one that runs the server in "
+            message=f"{which} has several containers ({known}): name the one that runs the server in "
             "spec.workload.container",
         )
     found = next((c for c in containers if c["name"] == name), None)
@@ -48,8 +48,8 @@ def find_container(deployment: Object, name: str | None) -> Object | Obstacle:
         return found  # type: ignore[no-any-return]
     return Obstacle(
         reason="ContainerNotFound",
-        message=f"Deployment {which} has no container {name!r}; it has {known}. Delete this WSGIServer and create one "
-        "that names one of them, or give the Deployment that container",
+        message=f"{which} has no container {name!r}; it has {known}. Delete this WSGIServer and create one "
+        "that names one of them, or give the workload that container",
     )
 
 
@@ -119,20 +119,40 @@ class Rollout:
     message: str
 
 
-def rollout(deployment: Object) -> Rollout:
+def rollout(workload: Object) -> Rollout:
     """How far the roll is, by the rules of `kubectl rollout status`."""
-    status, replicas = deployment.get("status") or {}, deployment["spec"].get("replicas", 1)
-    updated, total = status.get("updatedReplicas", 0), status.get("replicas", 0)
-    available = status.get("availableReplicas", 0)
+    status, replicas = workload.get("status") or {}, workload["spec"].get("replicas", 1)
     stuck = next((c for c in status.get("conditions") or () if c.get("reason") == "ProgressDeadlineExceeded"), None)
     if stuck is not None:
         return Rollout(done=False, failed=True, message=f"the roll does not go on: {stuck.get('message', '')}")
-    if status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 0):
+    if status.get("observedGeneration", 0) < workload["metadata"].get("generation", 0):
         return Rollout(done=False, failed=False, message="the roll is about to begin")
-    if updated < replicas:
-        return Rollout(done=False, failed=False, message=f"{updated} of {replicas} pods carry the new template")
-    if total > updated:
-        return Rollout(done=False, failed=False, message=f"{total - updated} old pods are still to end")
-    if available < replicas:
-        return Rollout(done=False, failed=False, message=f"{available} of {replicas} pods are available")
+    missing = _stateful(workload, replicas) if workload["kind"] == "StatefulSet" else _stateless(status, replicas)
+    if missing is not None:
+        return Rollout(done=False, failed=False, message=missing)
     return Rollout(done=True, failed=False, message=f"all {replicas} pods carry the template")
+
+
+def _stateless(status: Object, replicas: int) -> str | None:
+    """What a Deployment's roll still misses."""
+    updated, total = status.get("updatedReplicas", 0), status.get("replicas", 0)
+    available = status.get("availableReplicas", 0)
+    if updated < replicas:
+        return f"{updated} of {replicas} pods carry the new template"
+    if total > updated:
+        return f"{total - updated} old pods are still to end"
+    return f"{available} of {replicas} pods are available" if available < replicas else None
+
+
+def _stateful(workload: Object, replicas: int) -> str | None:
+    """What a StatefulSet's roll still misses; its pods are replaced one by one, or by hand."""
+    status, strategy = workload.get("status") or {}, workload["spec"].get("updateStrategy") or {}
+    partition = (strategy.get("rollingUpdate") or {}).get("partition") or 0
+    same = status.get("currentRevision") == status.get("updateRevision")
+    updated = status.get("currentReplicas", 0) if same else status.get("updatedReplicas", 0)
+    available = status.get("availableReplicas", 0)
+    wanted = replicas if strategy.get("type") == "OnDelete" else max(replicas - partition, 0)
+    if updated < wanted:
+        by_hand = ": its updateStrategy is OnDelete, delete the others" if strategy.get("type") == "OnDelete" else ""
+        return f"{updated} of {wanted} pods carry the new template{by_hand}"
+    return f"{available} of {replicas} pods are available" if available < replicas else None
