@@ -67,6 +67,7 @@ def test_dry_run_and_pid() -> None:
         (("watch", "--port", "-1"), "--port is '-1'; it may be a whole number from 0 to 65535"),
         (("watch", "--port", ""), "--port is ''; it may be a whole number from 0 to 65535"),
         (("watch", "--port"), "--port"),
+        (("watch", "--termination-grace", "-1"), "--termination-grace is '-1'; it may be a number from 0 to 86400"),
         (("watch", "--scan-interval", "0"), "--scan-interval is '0'; it may be a number from 0.1 to 60"),
         (("watch", "--scan-interval", "nan"), "--scan-interval is 'nan'; it may be a number from 0.1 to 60"),
         (("watch", "--scan-interval", "inf"), "--scan-interval is 'inf'; it may be a number from 0.1 to 60"),

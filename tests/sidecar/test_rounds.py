@@ -75,6 +75,13 @@ def test_memory_is_weighed_only_if_the_policy_asks_for_it(beat: Beat) -> None:
     assert all(size > 1 << 20 for size in weighed.values())
 
 
+def test_timeouts_are_held_against_the_pods_grace_period_where_that_is_known(beat: Beat) -> None:
+    family = beat.family()
+    settings = effective_settings(beat.files.read(family.master).sources)
+    around = beat.rounds.go(family, terms("27.0.1", settings), settings, Policy(), grace_s=10.0)
+    assert "graceful-timeout-beyond-grace-period" in [finding.id for finding in around.findings]
+
+
 def test_another_server_begins_anew(beat: Beat) -> None:
     with Server("27.0.1", "-w", "1", "-k", "gthread", "--threads", "3") as other:
         second = Beat(other, beat.reader, beat.rounds, beat.files)

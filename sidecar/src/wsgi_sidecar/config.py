@@ -61,6 +61,7 @@ class Config:
         dry_run: never kill, whatever the policy says.
         pod: where we run; None outside Kubernetes.
         statsd: None where it is not listened to.
+        grace_s: seconds between SIGTERM and SIGKILL for the pod, for the lint; None where nobody said.
     """
 
     command: Literal["run", "watch"]
@@ -74,6 +75,7 @@ class Config:
     dry_run: bool
     pod: PodIdentity | None
     statsd: StatsdSettings | None = None
+    grace_s: float | None = None
 
 
 def parse_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:
@@ -102,6 +104,7 @@ def parse_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Co
         dry_run=given.dry_run,
         pod=_pod(environment),
         statsd=_statsd(said),
+        grace_s=said.number("--termination-grace", names.ENV_TERMINATION_GRACE, (0, 86400)),
     )
 
 
@@ -157,6 +160,10 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scan-interval", metavar="S",
         help=f"seconds between two looks, 0.1 to 60 [${names.ENV_SCAN_INTERVAL}, {SCAN_INTERVAL_S:g}]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--termination-grace", metavar="S",
+        help=f"the pod's terminationGracePeriodSeconds, for the lint [${names.ENV_TERMINATION_GRACE}, none]",
     )  # fmt: skip
     parser.add_argument("--log-format", metavar="text|json", help=f"of stderr [${names.ENV_LOG_FORMAT}, text]")
     parser.add_argument(

@@ -121,6 +121,7 @@ def _ground(config: Config, reader: ProcReader, within: int | None, adopter: int
         policy_file=PolicyFile(config.policy_file, dry_run=config.dry_run),
         within=within,
         adopter=adopter,
+        grace_s=config.grace_s,
     )
 
 

@@ -69,6 +69,7 @@ class Ground:
         within: pid at or above the master; None looks for one everywhere.
         adopter: our own pid, if orphans of the server come to us; None otherwise.
         hearing: what the server says of its requests; None where nobody listens.
+        grace_s: the pod's termination grace period; None where nobody said.
     """
 
     teller: Teller
@@ -78,6 +79,7 @@ class Ground:
     within: int | None
     adopter: int | None
     hearing: Hearing | None = None
+    grace_s: float | None = None
 
 
 class Watch:
@@ -184,7 +186,8 @@ class Watch:
             unknowns += (_bad_policy(orders.trouble),)
         around = None
         if family is not None:
-            around = self._rounds.go(family, terms(words.release, settings), settings, orders.policy)
+            grace_s, its = self._ground.grace_s, terms(words.release, settings)
+            around = self._rounds.go(family, its, settings, orders.policy, grace_s)
             unknowns += around.unknowns
         requests = self._ground.hearing.told(family) if self._ground.hearing else words.requests
         unknowns += undercounted(requests) if requests else ()
