@@ -77,6 +77,7 @@ ROOMS: Final[dict[str, Room]] = {
         _gunicorn("21.2.0", "eventlet==0.33.3", suffix="-eventlet"),
         _gunicorn("22.0.0", "eventlet==0.33.3", suffix="-eventlet"),
         _gunicorn("23.0.0", "eventlet==0.36.1", suffix="-eventlet"),
+        Room(name="others", requirements=("granian==2.8.7", "hypercorn==0.18.0")),  # watched only
         Room(name="uwsgi-2.0.31", requirements=("uWSGI==2.0.31",)),  # compiled on installation: needs gcc
     )
 }
