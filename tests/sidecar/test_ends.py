@@ -9,7 +9,7 @@ from tests.servers.server import eventually
 from wsgi_contract.report import ProcessId
 from wsgi_sidecar.ends import Ends, _ticks
 
-SHELL = "sh -c 'read line; {}' <&0 & echo $!; wait $!; echo reaped; read line"
+SHELL = "exec 3<&0; sh -c 'read line; {}' <&3 & echo $!; wait $!; echo reaped"
 
 
 def identity(pid: int) -> ProcessId:
@@ -20,18 +20,17 @@ def identity(pid: int) -> ProcessId:
 @pytest.mark.parametrize(("command", "status"), [("exit 3", 3 << 8), ("kill -9 $$", 9), ("exit 0", 0)])
 def test_a_grandchild_s_end_is_known_when_its_parent_has_reaped_it(command: str, status: int) -> None:
     ends, before = Ends(), _ticks()
-    shell = subprocess.Popen(
+    with subprocess.Popen(
         ["sh", "-c", SHELL.format(command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    )
-    assert shell.stdin is not None
-    assert shell.stdout is not None
-    who = identity(int(shell.stdout.readline()))
-    assert ends.look([who]) == {}
-    assert ends.look([]) == {}, "it left the family, but has not ended"
-    shell.stdin.write("end\n")
-    assert shell.stdout.readline() == "reaped\n"
-    end = eventually("its end is known", lambda: ends.look([]).get(who))
-    shell.communicate("end\n")
+    ) as shell:
+        assert shell.stdin is not None
+        assert shell.stdout is not None
+        who = identity(int(shell.stdout.readline()))
+        assert ends.look([who]) == {}
+        assert ends.look([]) == {}, "it left the family, but has not ended"
+        shell.stdin.write("end\n")
+        assert shell.stdout.readline() == "reaped\n"
+        end = eventually("its end is known", lambda: ends.look([]).get(who))
     assert before <= end.ticks <= _ticks()
     assert end.status in (status, None), "None: a kernel before 6.15"
 

@@ -10,8 +10,6 @@ replaces a worker after its end; the status tells an exit from a signal. Without
 `unknown`.
 """
 
-import os
-import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -27,6 +25,9 @@ GENERATION_S: Final = 0.5
 GENERATION_PER_WORKER_S: Final = 0.1
 """A reload forks its workers one right after the other: 4 within .9 s, 16 within 2.1 s, on a busy machine. Workers that
 max_requests replaces are further apart, or there are fewer of them beside their predecessor."""
+SIGNAL_BITS: Final = 0x7F
+"""Of a wait status: the signal that ended the process; the exit code stands above the lowest byte."""
+SIGTERM: Final = 15
 BOOT_ERRORS: Final = (3, 4)
 """gunicorn's own exit codes: the worker could not boot; the application could not be loaded."""
 
@@ -115,16 +116,17 @@ class Last:
     @property
     def exit_code(self) -> int | None:
         """With which code it exited; None where a signal ended it, or the kernel does not tell."""
-        return None if self.status is None or not os.WIFEXITED(self.status) else os.WEXITSTATUS(self.status)
+        return None if self.status is None or self.signal else self.status >> 8
+
+    @property
+    def signal(self) -> int | None:
+        """Which signal ended it; None where it exited by itself, or the kernel does not tell."""
+        return ((self.status or 0) & SIGNAL_BITS) or None
 
     @property
     def in_good_order(self) -> bool:
         """Whether it left by itself or when asked to; a TERM that comes late ends a worker that is nearly through."""
-        return self.exit_code == 0 or (self.status is not None and os.WIFSIGNALED(self.status) and self._termed)
-
-    @property
-    def _termed(self) -> bool:
-        return self.status is not None and os.WTERMSIG(self.status) == signal.SIGTERM
+        return self.exit_code == 0 or self.signal == SIGTERM
 
 
 def _by_us(last: Last) -> bool:
@@ -179,7 +181,7 @@ def _had_its_requests(last: Last) -> bool:
 
 def _signalled(last: Last) -> bool:
     """A signal ended it, or it ended in good order with nothing that asked for that but a signal (TERM, TTOU)."""
-    if last.status is not None and os.WIFSIGNALED(last.status):
+    if last.signal is not None:
         return True
     return last.marks.max_requests == 0 and last.exit_code == 0
 
