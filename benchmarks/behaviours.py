@@ -11,12 +11,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from demo.load import Load
+from tests.servers.server import eventually
 from tests.servers.watched import Watched
 
 Drive = Callable[[Watched, ExitStack], None]
@@ -168,6 +170,12 @@ def _spinners(count: int, cpu: int):  # type: ignore[no-untyped-def]
             one.wait()
 
 
+def _clock_jumps(server: Watched, stack: ExitStack) -> None:
+    """One client, so that nothing else is to be told; returns once the sidecar believes in another time."""
+    _load("/slow?s=0.1", 1, pause_s=0.2)(server, stack)
+    eventually("its clock has jumped", lambda: abs(server.report().taken_at - time.time()) > 1000)
+
+
 def _nothing(server: Watched, stack: ExitStack) -> None:
     """It is the application or the environment that behaves."""
 
@@ -215,7 +223,7 @@ BEHAVIOURS: Final[Mapping[str, Behaviour]] = {
     ),
     "SIGSTOP of the arbiter": Behaviour(drive=_stopped(lambda server: server.master_pid)),
     "clock jumps": Behaviour(
-        drive=_load("/slow?s=0.1"), files={"sitecustomize.py": CLOCK}, environment={"PYTHONPATH": "."}, seconds=18.0
+        drive=_clock_jumps, files={"sitecustomize.py": CLOCK}, environment={"PYTHONPATH": "."}, seconds=18.0
     ),
     "starved, sidecar too": Behaviour(drive=_starved, allowed=TRUE),
 }

@@ -25,7 +25,7 @@ RESPAWNS, QUICK_RESPAWNS = 10_000, 600
 RELEASE: Final = "27.0.1"
 AT_ONCE: Final = "import random\nrandom.random = lambda: 0.0\n"
 """gunicorn rests for up to .1 s between two births; without it, it gives birth as fast as it can fork."""
-ARGUMENTS: Final = ("-k", "sync", "-w", "6", "--preload", "--max-requests", "2", "--log-level", "warning")
+ARGUMENTS: Final = ("-k", "sync", "-w", "6", "--preload", "--max-requests", "2")
 SCAN_INTERVAL_S: Final = 0.2
 GROWTH_MIB, GROWTH_FDS, GROWTH_SERIES = 4.0, 4, 12
 PER_SECOND: Final = 5.0
