@@ -173,9 +173,9 @@ class Ground:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log.read_text()[-3000:]}") from None
 
-    def release(self, name: str) -> None:
-        """Delete the WSGIServer, and wait until it is gone."""
-        self.kubectl("delete", "wsgi", name, "--timeout=60s")
+    def release(self, *servers: str) -> None:
+        """Delete the WSGIServers, and wait until they are gone."""
+        self.kubectl("delete", "wsgi", *servers, "--timeout=60s")
 
     def replica_sets(self, app: str) -> int:
         return len(self.cluster.get("-n", self.namespace, "rs", "-l", f"app={app}")["items"])

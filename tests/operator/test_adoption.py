@@ -73,22 +73,24 @@ REFERENCE = [{"name": "GUNICORN_CMD_ARGS", "valueFrom": {"fieldRef": {"fieldPath
 
 
 @pytest.mark.parametrize("how", [(), ("--server-side", "--field-manager=gitops")], ids=["apply", "server-side"])
-@pytest.mark.parametrize("owner", OWNERS)
-def test_a_template_comes_back_byte_for_byte_and_with_its_owners(here: Ground, owner: str, how: tuple[str, ...]):
-    name = f"{owner}-{len(how)}"
-    manifest = deployment(name, **OWNERS[owner])
-    here.apply(manifest, args=how)
-    before, owned = here.template(name), ownership(here, name)
-    here.adopt(name, settings=THREE if owner != "no-env" else {})
-    here.until(name, "Injected", "True")
-    assert here.template(name) != before
-    here.release(name)
-    assert here.template(name) == before
-    assert ownership(here, name) == owned
-    assert not [key for key in here.deployment(name)["metadata"].get("annotations", {}) if key.startswith("wsgi.dev/")]
-    here.apply(manifest, args=how)
-    assert here.template(name) == before
-    assert here.replica_sets(name) == 2
+def test_every_template_comes_back_byte_for_byte_and_with_its_owners(here: Ground, how: tuple[str, ...]):
+    manifests = {f"{owner}-{len(how)}": deployment(f"{owner}-{len(how)}", **OWNERS[owner]) for owner in OWNERS}
+    here.apply(*manifests.values(), args=how)
+    before = {name: (here.template(name), ownership(here, name)) for name in manifests}
+    for name in manifests:
+        here.adopt(name, settings={} if name.startswith("no-env") else THREE)
+    for name in manifests:
+        here.until(name, "Injected", "True")
+        assert here.template(name) != before[name][0]
+    here.release(*manifests)
+    for name in manifests:
+        assert (here.template(name), ownership(here, name)) == before[name]
+        ours = [key for key in here.deployment(name)["metadata"].get("annotations", {}) if key.startswith("wsgi.dev/")]
+        assert not ours
+    here.apply(*manifests.values(), args=how)
+    for name in manifests:
+        assert here.template(name) == before[name][0]
+        assert here.replica_sets(name) == 2
 
 
 def ownership(here: Ground, name: str) -> list[Any]:

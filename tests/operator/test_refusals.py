@@ -43,7 +43,7 @@ def tried(cluster: Cluster, text: str) -> str:
         (manifest(sidecar={"image": "registry:5000/wsgi-sidecar"}), "nobody can say which sidecar a pod runs"),
         (manifest(sidecar={"port": 80}), "spec.sidecar.port"),
         (manifest(sidecar={"resources": {"limits": {"memory": "much"}}}), "spec.sidecar.resources.limits.memory"),
-        (manifest(workload={"kind": "StatefulSet", "name": "web"}), 'supported values: "Deployment"'),
+        (manifest(workload={"kind": "DaemonSet", "name": "web"}), 'supported values: "Deployment", "StatefulSet"'),
         (manifest(workload={"kind": "Deployment"}), "spec.workload.name: Required value"),
         (manifest(watchdog={"mode": "Maybe"}), 'supported values: "Enforce", "DryRun"'),
         (manifest(name="a" * 64), "metadata.name may have at most 63 characters"),
