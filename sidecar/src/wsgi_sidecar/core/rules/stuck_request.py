@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from wsgi_contract.policy import Policy
-from wsgi_contract.report import Evidence, ProcessId
+from wsgi_contract.report import Evidence, ProcessId, ServerKind
 from wsgi_sidecar.core.exchanges import Exchange
 from wsgi_sidecar.core.family import Worker
 from wsgi_sidecar.core.rules.rule import Fault, Rule, Sight, Terms, Verdict, Wishes
@@ -31,7 +31,8 @@ LONGEST_GLANCE_S: Final = 15.0
 """A threshold of 300 s is looked for every 15 s, one of 5 s every .5 s: nothing else needs all connections' clocks."""
 MOST_DOINGS: Final = 4
 
-_ANSWERS_ONCE: Final = ("sync", "SyncWorker", "gthread", "ThreadWorker")
+_ONE_AT_A_TIME: Final = ("sync", "SyncWorker")
+_ANSWERS_ONCE: Final = (*_ONE_AT_A_TIME, "gthread", "ThreadWorker", "threads")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +58,17 @@ class Queue:
     rests: Mapping[ProcessId, Mapping[int, Rest]] = field(default_factory=dict)
 
 
-def unbounded(terms: Terms) -> bool:
+def unbounded(kind: ServerKind, terms: Terms) -> bool:
     """Whether no timeout of the server's ends a request; False where that is not known."""
-    name = (terms.worker_class or "").rpartition(".")[2]
-    if name in ("sync", "SyncWorker"):
-        return terms.timeout_s == 0
-    return bool(name)
+    name = _class(terms)
+    if kind == "gunicorn" and name not in _ONE_AT_A_TIME:
+        return bool(name)
+    # uWSGI's harakiri bounds the requests of every kind of worker.
+    return kind in ("gunicorn", "uwsgi") and terms.timeout_s == 0
+
+
+def _class(terms: Terms) -> str:
+    return (terms.worker_class or "").rpartition(".")[2]
 
 
 def threshold_s(policy: Policy) -> float:
@@ -77,7 +83,7 @@ def suspects(sight: Sight, memory: Queue) -> frozenset[ProcessId]:
 
 def wishes(sight: Sight, memory: Queue) -> Wishes:
     """The connections' clocks, seldom while nothing is old; the waits of workers with old requests."""
-    if not unbounded(sight.terms) or not any(worker.connections for worker in sight.family.workers):
+    if not unbounded(sight.family.kind, sight.terms) or not any(worker.connections for worker in sight.family.workers):
         return Wishes()
     every_s = min(LONGEST_GLANCE_S, threshold_s(sight.policy) / GLANCES)
     due = bool(memory.waiting) or sight.family.monotonic - memory.asked_at >= every_s
@@ -106,7 +112,7 @@ def _old(worker: Worker, sight: Sight) -> tuple[Exchange, ...]:
     held = worker.process.connections or frozenset()
     least_s = threshold_s(sight.policy) * SUSPECT_SHARE
     awaited = _awaited(sight.waits.get(worker.process.id))
-    once = (sight.terms.worker_class or "").rpartition(".")[2] in _ANSWERS_ONCE
+    once = _class(sight.terms) in _ANSWERS_ONCE
     old = [
         each
         for each in sight.exchanges or ()
