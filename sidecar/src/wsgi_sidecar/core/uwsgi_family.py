@@ -13,6 +13,7 @@ overwrites the command line with a title that tells the role, and the number of 
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 from wsgi_sidecar.core.kinship import Kinship
@@ -42,6 +43,7 @@ class UwsgiKin:
     certain: bool
 
 
+@lru_cache(maxsize=4096)
 def role(command: tuple[str, ...]) -> UwsgiRole | None:
     """What the command line says the process is; None if it is no uWSGI.
 
