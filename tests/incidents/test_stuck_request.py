@@ -4,7 +4,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -31,6 +31,7 @@ STUCK: Mapping[str, tuple[str, tuple[str, ...], Policy]] = {
     "limited 23.0.0": ("23.0.0", GTHREAD, LIMITED),
     "limited 27.0.1": ("27.0.1", GTHREAD, LIMITED),
     "limited beside another 23.0.0": ("23.0.0", (*GTHREAD, "-w", "2"), LIMITED),
+    "limited without stacks 27.0.1": ("27.0.1", GTHREAD, replace(LIMITED, stacks=False)),
 }
 HEALTHY = ("20.1.0", "23.0.0", "27.0.1")
 
@@ -111,6 +112,9 @@ def test_with_a_limit_the_worker_is_ended_and_its_stacks_are_kept(
     (kill,) = story.report.kills
     assert (kill.reason, kill.outcome, kill.process.pid) == ("stuck-request", "killed", story.pid)
     assert story.pid not in story.pids_after
+    if "without stacks" in name:
+        assert (kill.stack, story.stacks) == (None, [])
+        return
     assert kill.stack is not None
     assert "ask (asker.py:" in kill.stack
     assert any("ask (asker.py:" in event["stack"] for event in story.stacks), "in the log, too"
