@@ -50,7 +50,7 @@ remove_network() {
 remove_notes() {
   local note sandbox
   for note in /var/log/containers/*; do
-    case $(readlink "$note") in "$1"/*) rm -f "$note" ;; esac
+    case $(readlink "$note" || true) in "$1"/*) rm -f "$note" ;; esac
   done
   for sandbox in "$1"/containerd/io.containerd.grpc.v1.cri/sandboxes/*; do
     rm -f /var/lib/cni/results/*-"$(basename "$sandbox")"-*
