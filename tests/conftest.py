@@ -26,8 +26,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.cluster)
-        # Run in parallel, a file stays together, for its stories are told once; all that share the cluster, too.
-        item.add_marker(pytest.mark.xdist_group("cluster" if item.get_closest_marker("cluster") else item.path.name))
+        # Run in parallel, a file stays together, for its stories are told once; so does all that starts or uses a
+        # cluster, for two would trample each other.
+        shared = (
+            any(item.get_closest_marker(name) for name in ("cluster", "own_cluster"))
+            or item.path.parent.name == "cluster"
+        )
+        item.add_marker(pytest.mark.xdist_group("cluster" if shared else item.path.name))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
