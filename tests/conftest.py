@@ -20,19 +20,17 @@ import pytest
 from tests.cluster.kube import CACHE, ROOT, SCRIPTS, Cluster, Images
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever asks for the cluster is marked so, and `-m "not cluster"` leaves none out."""
-    for item in items:
-        if "cluster" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.cluster)
-        # Run in parallel, a file stays together, for its stories are told once; so does all that starts or uses a
-        # cluster, for two would trample each other.
-        shared = (
-            any(item.get_closest_marker(name) for name in ("cluster", "own_cluster"))
-            or item.path.parent.name == "cluster"
-        )
-        item.add_marker(pytest.mark.xdist_group("cluster" if shared else item.path.name))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Whatever asks for the cluster is marked so, and `-m "not cluster"` leaves none out.
+
+    Run in parallel, a file stays together, for its stories are told once; so does all that starts or uses a cluster,
+    for two would trample each other. (xdist reads the groups before any `pytest_collection_modifyitems` of ours.)
+    """
+    if "cluster" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.cluster)
+    marked = any(item.get_closest_marker(name) for name in ("cluster", "own_cluster"))
+    shared = marked or item.path.parent.name == "cluster"
+    item.add_marker(pytest.mark.xdist_group("cluster" if shared else str(item.path.relative_to(ROOT))))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
