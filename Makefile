@@ -19,8 +19,9 @@ export PYTHONPYCACHEPREFIX := $(CACHE)/pycache
 export MYPY_CACHE_DIR := $(CACHE)/mypy
 export RUFF_CACHE_DIR := $(CACHE)/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
-# Most tests wait for real servers, so three files wait at the same time; what shares the cluster stays in one line.
-PYTEST = pytest -o cache_dir="$(CACHE)/pytest" -n 3 --dist loadgroup $(PYTEST_ARGS)
+PYTEST = pytest -o cache_dir="$(CACHE)/pytest" $(PYTEST_ARGS)
+# Most tests wait for real servers, so three files wait at the same time.
+TOGETHER := -n 3 --dist loadfile
 
 SCRIPTS := $(shell grep -lsI '^\#!/bin/bash\|shellcheck shell=bash' cluster/* cluster/lib/* .ci/*)
 
@@ -38,11 +39,11 @@ demo-local: venv ## the healing half in under two minutes, with Python alone
 
 .PHONY: test
 test: lint ground ## everything that this machine can run: check, real servers, real pods; says what it skips
-	@$(PYTEST)
+	@failed=0; $(PYTEST) $(TOGETHER) -m "not alone" || failed=1; $(PYTEST) -m alone || failed=1; exit $$failed
 
 .PHONY: check
 check: lint ## format, lint, walls, types, and the tests that need no server and no cluster
-	@$(PYTEST) -m "not servers and not cluster"
+	@$(PYTEST) $(TOGETHER) -m "not servers and not alone"
 
 .PHONY: lint
 lint: venv ## format, lint, walls and types alone

@@ -21,16 +21,14 @@ from tests.cluster.kube import CACHE, ROOT, SCRIPTS, Cluster, Images
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Whatever asks for the cluster is marked so, and `-m "not cluster"` leaves none out.
+    """Mark whatever asks for the cluster, so that `-m "not cluster"` leaves none out, and whatever must run alone.
 
-    Run in parallel, a file stays together, for its stories are told once; so does all that starts or uses a cluster,
-    for two would trample each other. (xdist reads the groups before any `pytest_collection_modifyitems` of ours.)
+    Files run at the same time, but not those that start or use a cluster: two would trample each other.
     """
     if "cluster" in getattr(item, "fixturenames", ()):
         item.add_marker(pytest.mark.cluster)
-    marked = any(item.get_closest_marker(name) for name in ("cluster", "own_cluster"))
-    shared = marked or item.path.parent.name == "cluster"
-    item.add_marker(pytest.mark.xdist_group("cluster" if shared else str(item.path.relative_to(ROOT))))
+    if item.path.parent.name == "cluster" or any(map(item.get_closest_marker, ("cluster", "own_cluster"))):
+        item.add_marker(pytest.mark.alone)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
