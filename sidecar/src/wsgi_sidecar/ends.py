@@ -85,6 +85,8 @@ class Ends:
             os.close(pidfd)
             return
         self._followed[process] = pidfd
+        # What was noted late of another that had this descriptor's number.
+        self._noted.pop(pidfd, None)
         self._epoll.register(pidfd, select.EPOLLIN | select.EPOLLONESHOT)
         if self._clock is None:
             self._clock = threading.Thread(target=self._note, name="ends", daemon=True)
