@@ -8,6 +8,7 @@ Rule: what a test session started, it ends; what it found, it leaves.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import uuid
 from collections import Counter
@@ -18,6 +19,11 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.kube import CACHE, ROOT, SCRIPTS, Cluster, Images
+
+
+def pytest_configure() -> None:
+    """Begin with the signals of a terminal, also where the tests were started under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -5,6 +5,7 @@ binds port 0 and tells its port in its log, so tests never fight for ports; what
 the block, also orphans, also after a failure, and a failing test carries the end of the server's log.
 """
 
+import contextlib
 import http.client
 import os
 import re
@@ -197,12 +198,23 @@ class Server:
     def _end(self, error: BaseException | None) -> None:
         if error is not None and self.log_path.exists():
             error.add_note(f"--- {' '.join(self.command())}\n{self.log[-6000:]}")
+        family = self._family()
         try:
             end_marked(self._mark)
+            for process in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
             if hasattr(self, "_process"):
                 self._process.wait(10)
         finally:
             self._folder.cleanup()
+
+    def _family(self) -> list[psutil.Process]:
+        """All below the started process: setproctitle overwrites the environment that carries the mark."""
+        try:
+            return psutil.Process(self._process.pid).children(recursive=True)
+        except (AttributeError, psutil.NoSuchProcess):
+            return []
 
 
 def _started(process: psutil.Process) -> float:
