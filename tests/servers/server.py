@@ -154,7 +154,7 @@ class Server:
     def worker_pids(self) -> tuple[int, ...]:
         """The master's living children, oldest first."""
         children = psutil.Process(self.master_pid).children()
-        return tuple(child.pid for child in sorted(children, key=_started) if child.status() != psutil.STATUS_ZOMBIE)
+        return tuple(child.pid for child in sorted(children, key=_started) if _lives(child))
 
     def all_pids(self) -> tuple[int, ...]:
         """Everything that came from it, orphans included."""
@@ -219,3 +219,9 @@ class Server:
 
 def _started(process: psutil.Process) -> float:
     return process.create_time()
+
+
+def _lives(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False

@@ -110,3 +110,12 @@ def test_a_worker_that_the_arbiter_does_not_end_is_told_after_ten_seconds() -> N
 def test_a_reload_may_hold_up_a_newer_arbiter() -> None:
     assert overdue(39, release="27.0.1") == ()
     assert len(overdue(40, release="27.0.1")) == 1
+
+
+def test_what_a_worker_does_at_its_very_end_does_not_hide_what_it_waited_on() -> None:
+    computing = replace(POSTGRES, doing="runs on a CPU, or is ready for one")
+    dying = worker(1, heartbeat_age_s=29.9)
+    who = dying.process.id
+    here = sight(family(dying), waits={who: Waits(threads=(computing,))})
+    assert RULE.judge(here, Lateness(waits={who: POSTGRES})).memory.waits == {who: POSTGRES}
+    assert RULE.judge(here, Lateness()).memory.waits == {who: computing}, "better than nothing"

@@ -21,6 +21,11 @@ LATE_SHARE: Final = 0.6
 """A sync worker at rest beats every timeout/2: above .6 of the timeout it is late."""
 LAST_SHARE: Final = 0.85
 """A second look right before the end, for what it waits on at last; 30 s: at 18 s and from 25.5 s on."""
+ENDING_S: Final = 0.5
+"""A worker this close to its timeout may be in gunicorn's abort handler by the time its threads are looked at: it then
+computes a traceback, whatever its request did. An earlier look tells more."""
+ENDED_S: Final = 3.0
+"""One that lives on so long after its timeout is not being ended: what it does now is what it does."""
 MOST_LOOKED_AT: Final = 8
 """Late workers looked at in one look: some milliseconds each, and in a storm they all wait on the same."""
 UNENDED_S: Final = 10.0
@@ -92,8 +97,14 @@ def _timed_out(sight: Sight, memory: Lateness) -> list[TimedOut]:
 def _seen(sight: Sight, memory: Lateness) -> Mapping[ProcessId, Wait]:
     """The last wait of every living worker that was looked at; a beat makes it history."""
     late = {w.process.id for w in sight.family.workers if _late(w, sight.terms, Lateness())}
-    seen = {who: waits.threads[0] for who, waits in sight.waits.items() if waits.threads}
+    ending = {w.process.id for w in sight.family.workers if _ending(w, sight.terms)} & memory.waits.keys()
+    seen = {who: waits.threads[0] for who, waits in sight.waits.items() if waits.threads and who not in ending}
     return {who: wait for who, wait in (dict(memory.waits) | seen).items() if who in late}
+
+
+def _ending(worker: Worker, terms: Terms) -> bool:
+    over_s = (worker.heartbeat_age_s or 0.0) - (terms.timeout_s or 0.0)
+    return -ENDING_S < over_s < ENDED_S
 
 
 def _overdue(sight: Sight, memory: Lateness) -> Mapping[ProcessId, float]:
