@@ -58,6 +58,10 @@ lint: venv ## format, lint, walls and types alone
 format: venv ## put the code into the house's format
 	@ruff format --quiet . && ruff check --quiet --fix .
 
+.PHONY: bench-sidecar
+bench-sidecar: venv ## what a look costs, beside psutil and prometheus-process-exporter
+	@$(PYTHON) -m benchmarks.sidecar $(BENCH_ARGS)
+
 .PHONY: bench-healing
 bench-healing: venv ## from the fault to the cure, 20 runs each: frozen worker, orphans, stuck arbiter
 	@$(PYTHON) -m benchmarks.healing $(BENCH_ARGS)
