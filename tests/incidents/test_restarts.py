@@ -20,7 +20,8 @@ pytestmark = pytest.mark.servers
 
 SYNC = ("-k", "sync", "-w", "2", "--timeout", "30")
 GTHREAD = ("-k", "gthread", "-w", "2", "--threads", "2", "--timeout", "30", "--graceful-timeout", "5")
-ROLLING = ("--max-requests", "5", "--max-requests-jitter", "3")
+# Spread wide: two workers replaced within a moment look like a reload.
+ROLLING = ("--max-requests", "3", "--max-requests-jitter", "20")
 
 
 @cache

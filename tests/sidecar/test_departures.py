@@ -105,6 +105,7 @@ def cause(now: Family, status: int | None, *, last: Worker = OLD, workers: int =
 REPLACED = family(OTHER, born(1, -0.05))
 RELOADED = family(born(1, 0.3), born(3, 0.2))
 HALF_RELOADED = family(born(1, 0.3), born(3, 0.2), OTHER)
+NOTED_LATE = family(born(1, 0.1), born(2, 0.5))
 ROLLED = family(born(1, -0.05), born(2, 1.5))
 
 
@@ -119,6 +120,7 @@ ROLLED = family(born(1, -0.05), born(2, 1.5))
         (RELOADED, KILLED, 0, "signal"),
         (REPLACED, EXITED, 100, "max_requests"),
         (ROLLED, EXITED, 100, "max_requests"),
+        (NOTED_LATE, EXITED, 100, "max_requests"),
         (REPLACED, None, 100, "unknown"),
         (REPLACED, EXITED, 0, "signal"),
         (REPLACED, KILLED, 100, "signal"),

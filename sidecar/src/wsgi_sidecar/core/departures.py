@@ -25,6 +25,9 @@ GENERATION_S: Final = 0.5
 GENERATION_PER_WORKER_S: Final = 0.1
 """A reload forks its workers one right after the other: 4 within .9 s, 16 within 2.1 s, on a busy machine. Workers that
 max_requests replaces are further apart, or there are fewer of them beside their predecessor."""
+NOTED_LATE_TICKS: Final = 15
+"""Where max_requests replaces workers, too, a successor is born some .05 s after the end, and on a busy machine the end
+is noted later than that: a birth less than .15 s before the noted end may have come after it. A tick is .01 s."""
 SIGNAL_BITS: Final = 0x7F
 """Of a wait status: the signal that ended the process; the exit code stands above the lowest byte."""
 SIGTERM: Final = 15
@@ -164,8 +167,9 @@ def _beside(last: Last, look: Family) -> bool:
     """Whether one look shows as many workers as there should be, born together, after it, and before its end."""
     wanted, born, end = last.marks.workers or 0, last.worker.process.started_at, last.end
     # A birth is known to a whole clock tick, rounded down.
+    late_ticks = NOTED_LATE_TICKS if last.marks.max_requests else 0
     living = [worker.process for worker in look.workers if worker.state != "draining"]
-    seen = [process for process in living if end is None or process.id.started < end.ticks]
+    seen = [process for process in living if end is None or process.id.started < end.ticks - late_ticks]
     births = sorted((process.started_at for process in seen), reverse=True)
     span_s = GENERATION_S + GENERATION_PER_WORKER_S * wanted
     young = [birth for birth in births[:wanted] if birth - born > span_s]
