@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -34,13 +35,13 @@ def events_in(log: str) -> list[Event]:
     return [json.loads(line) for line in lines]
 
 
-class Told:
+class Told(ABC):
     """What a sidecar says through its port and its log."""
 
     @property
+    @abstractmethod
     def log(self) -> str:
         """All that was printed."""
-        raise NotImplementedError
 
     @property
     def sidecar_port(self) -> int:
