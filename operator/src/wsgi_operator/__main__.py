@@ -5,6 +5,7 @@ the environment is wrong.
 """
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -16,12 +17,15 @@ from wsgi_contract import names
 from wsgi_operator import __version__
 from wsgi_operator.cluster import Cluster, load_configuration
 from wsgi_operator.config import Config, ConfigError, read_config
-from wsgi_operator.handlers import Desk, build_registry, log
+from wsgi_operator.desk import Desk
+from wsgi_operator.handlers import build_registry
 from wsgi_operator.health import serve_health
 from wsgi_operator.lease import Candidate
 from wsgi_operator.logs import configure_logs
 from wsgi_operator.metrics import Meters
 from wsgi_operator.reports import Reports
+
+log = logging.getLogger("wsgi_operator")
 
 
 def main() -> int:

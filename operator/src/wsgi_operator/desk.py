@@ -1,0 +1,59 @@
+"""What the rounds work with, and what one follower remembers.
+
+In: the doors. Out: `Desk`, which all rounds share, and `Memory`, which each follower has of its own. Rule: all of it
+can be lost at any moment; what must not be lost stands in the cluster.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from wsgi_operator.bells import Bells
+from wsgi_operator.cluster import Cluster
+from wsgi_operator.config import Config
+from wsgi_operator.core.upgrade import Turn
+from wsgi_operator.health import Pulse
+from wsgi_operator.metrics import Meters
+from wsgi_operator.reports import Reports
+
+Body = Mapping[str, Any]
+
+
+@dataclass(slots=True, kw_only=True)
+class Desk:
+    """What the rounds work with."""
+
+    config: Config
+    cluster: Cluster
+    reports: Reports
+    bells: Bells = field(default_factory=Bells)
+    pulse: Pulse = field(default_factory=Pulse)
+    meters: Meters = field(default_factory=Meters)
+    locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+    turn: Turn = field(default_factory=Turn)
+
+    def lock(self, uid: str) -> asyncio.Lock:
+        """The lock of one WSGIServer: its rounds and its restore take turns."""
+        return self.locks.setdefault(uid, asyncio.Lock())
+
+
+@dataclass(slots=True, kw_only=True)
+class Memory:
+    """What one follower remembers to save requests; all of it can be lost.
+
+    Attributes:
+        status: as last written.
+        told: names of Events that are posted.
+        patience_s: until the next look while things are not as wanted.
+    """
+
+    status: Body
+    told: set[str] = field(default_factory=set)
+    patience_s: float = 1.0
+
+
+def workload_of(body: Body) -> tuple[str, str, str]:
+    """Namespace, kind and name of the workload that a WSGIServer names."""
+    named = body.get("spec", {}).get("workload", {})
+    return body["metadata"]["namespace"], str(named.get("kind", "Deployment")), str(named.get("name"))

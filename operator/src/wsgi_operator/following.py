@@ -1,0 +1,77 @@
+"""Turning rounds over one WSGIServer, again whenever something happened or time has passed.
+
+In: bells, and time. Out: rounds, one at a time. Rule: this is the outermost loop, the only one that catches everything;
+it logs, counts and lives.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import kopf
+
+from wsgi_operator.desk import Body, Desk, Memory, workload_of
+from wsgi_operator.rounds import one_round
+
+log = logging.getLogger("wsgi_operator")
+
+PAUSE_S: Final = 0.5
+"""Between two rounds over one WSGIServer, so that a burst of events is one round."""
+
+
+async def follow(desk: Desk, stopped: Any, body: Body, claims: Mapping[Any, Iterable[Body]]) -> None:
+    """Turn rounds over one WSGIServer until it goes, or the operator does."""
+    workload, uid = workload_of(body), body["metadata"]["uid"]
+    memory = Memory(status=dict(body.get("status") or {}))
+    with desk.bells.listen(workload) as bell:
+        while not stopped:
+            bell.clear()
+            async with desk.lock(uid):
+                if stopped:
+                    break
+                delay = await _guarded_round(desk, body, tuple(claims.get(workload, ())), memory)
+            await stopped.wait(PAUSE_S)
+            if await _first(bell.wait(), stopped.wait(), timeout_s=delay):
+                memory.patience_s = 1.0
+
+
+async def _first(*waits: Any, timeout_s: float) -> bool:
+    """Whether any of these came to an end in time."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        return bool(done)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _guarded_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memory: Memory) -> float:
+    """One round, whatever happens in it; returns the seconds until the next.
+
+    This is the outermost loop: the only place that catches everything.
+    """
+    uid, extra = body["metadata"]["uid"], {"object": f"{body['metadata']['namespace']}/{body['metadata']['name']}"}
+    desk.pulse.begin(uid)
+    try:
+        async with asyncio.timeout(60):
+            with desk.meters.round():
+                settled = await one_round(desk, body, rivals, memory)
+    except kopf.TemporaryError as error:
+        log.info("round to be repeated: %s", error, extra=extra)
+        desk.meters.ended("repeated")
+        return float(error.delay or 1.0)
+    except Exception:
+        log.exception("round failed", extra=extra)
+        desk.meters.ended("failed")
+        return 10.0
+    finally:
+        desk.pulse.end(uid)
+    desk.meters.ended("settled" if settled else "unsettled")
+    if settled:
+        return desk.config.report_interval_s
+    delay = min(memory.patience_s, desk.config.report_interval_s)
+    memory.patience_s *= 2
+    return delay

@@ -1,0 +1,56 @@
+"""Giving a workload back to its owner when its WSGIServer goes.
+
+In: a WSGIServer that is being deleted. Out: its workload with the template that the owner wrote, and an Event that says
+so. Rule: each step looks first and can be done again; what is somebody else's by now is left alone.
+"""
+
+import time
+from contextlib import suppress
+
+import kopf
+
+from wsgi_operator.cluster import Refused
+from wsgi_operator.core.notices import event_of, restored_notice
+from wsgi_operator.core.record import record_of
+from wsgi_operator.core.restore import cut_out, handed_back, taken_out
+from wsgi_operator.desk import Body, Desk, workload_of
+
+
+async def restore(desk: Desk, body: Body) -> None:
+    """Give the workload back to its owner; done when nothing of ours is left in it.
+
+    Raises:
+        kopf.TemporaryError: not yet; kopf calls again, and the WSGIServer stays until then.
+    """
+    (namespace, kind, workload), uid = workload_of(body), body["metadata"]["uid"]
+    async with desk.lock(uid):
+        for _ in range(5):
+            deployment = await desk.cluster.workload(kind, namespace, workload)
+            if deployment is None or not await _restore_step(desk, deployment, uid):
+                break
+        else:
+            raise kopf.TemporaryError(f"{kind} {workload} still carries fields of ours", delay=2)
+        if deployment is not None:
+            with suppress(Refused):
+                await desk.cluster.post_event(event_of(restored_notice(uid, f"{kind} {workload}", time.time()), body))
+    desk.locks.pop(uid, None)
+    desk.meters.forget(uid)
+    desk.turn.give(uid)
+    desk.meters.restores.inc()
+
+
+async def _restore_step(desk: Desk, deployment: Body, uid: str) -> bool:
+    """The next step of the restore; False where none is left, or the workload is somebody else's by now."""
+    record = record_of(deployment)
+    if record is not None and record.server != uid:
+        return False
+    metadata = deployment["metadata"]
+    where = (deployment["kind"], metadata["namespace"], metadata["name"])
+    try:
+        if (config := taken_out(deployment)) is not None:
+            deployment = await desk.cluster.apply(config, metadata["resourceVersion"])
+        if (patch := cut_out(deployment) or handed_back(deployment)) is not None:
+            await desk.cluster.merge_workload(*where, patch)
+        return config is not None or patch is not None
+    except Refused as error:
+        raise kopf.TemporaryError(f"the API server refuses the restore: {error}", delay=15) from None

@@ -1,0 +1,149 @@
+"""Where the steps meet: one straight line per WSGIServer.
+
+In: what the API server and the pods say now. Out: the workload as wanted, the status, Events. Rule: every round looks
+at what is there and decides anew; nothing that a round needs is only in memory, so a restart, at any moment, is one
+more round.
+"""
+
+import logging
+import time
+from dataclasses import replace
+from typing import Any
+
+from wsgi_operator.cluster import Refused
+from wsgi_operator.core.evidence import Evidence, gather
+from wsgi_operator.core.notices import Notice, change_notices, event_of, kill_notices
+from wsgi_operator.core.patch import Plan, plan
+from wsgi_operator.core.pods import pods_of
+from wsgi_operator.core.record import record_of
+from wsgi_operator.core.seen import Seen, look_at
+from wsgi_operator.core.server import Obstacle, Server, owner_of
+from wsgi_operator.core.status import Facts, status_of
+from wsgi_operator.core.times import moment
+from wsgi_operator.core.upgrade import held_back, left_behind
+from wsgi_operator.core.workload import rollout
+from wsgi_operator.crd import parse_server
+from wsgi_operator.desk import Body, Desk, Memory
+
+log = logging.getLogger("wsgi_operator")
+
+
+async def one_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memory: Memory) -> bool:
+    """Look, apply, listen to the pods, tell. Returns whether everything is as wanted."""
+    now = time.time()
+    server = parse_server(body, desk.config.sidecar)
+    if isinstance(server, Obstacle):
+        facts = Facts(generation=body["metadata"]["generation"], obstacle=server)
+        await _tell_status(desk, body, status_of(None, facts, memory.status, _moment(now)), memory)
+        return False
+    facts = await _act(desk, server, rivals, now)
+    if facts.rollout is None or facts.evidence is None:
+        desk.turn.give(server.uid)
+    else:
+        desk.turn.settle(server.uid, facts.rollout, silent=bool(facts.evidence.silent), now=now)
+    await _tell_status(desk, body, status_of(server, facts, memory.status, _moment(now)), memory)
+    if facts.evidence is not None and facts.changes is not None:
+        told = change_notices(server, *facts.changes) if now - facts.changes[0] < 1800 else ()
+        await _tell_events(desk, body, (*told, *kill_notices(server, facts.evidence, now)), memory)
+    ready = next(c for c in memory.status["conditions"] if c["type"] == "Ready")["status"] == "True"
+    heard, pods = (len(facts.evidence.heard), facts.evidence.pods) if facts.evidence else (0, 0)
+    desk.meters.saw(server.uid, ready=ready, reporting=heard, silent=pods - heard)
+    return ready or facts.obstacle is not None
+
+
+async def _act(desk: Desk, server: Server, rivals: tuple[Body, ...], now: float) -> Facts:
+    """Bring the Deployment to what is wanted, hear what its pods say, and apply what only they could tell."""
+    obstacle = _claimed(server, rivals)
+    where = (server.kind, server.namespace, server.workload)
+    deployment: Body | None = None if obstacle else await desk.cluster.workload(*where)
+    if deployment is None:
+        return Facts(generation=server.generation, obstacle=obstacle or _missing(server))
+    applied = await _apply(desk, server, deployment, None, now)
+    if isinstance(applied, Obstacle):
+        return Facts(generation=server.generation, obstacle=applied)
+    evidence = await _listen(desk, server)
+    if rollout(applied[0]).done:
+        seen = look_at(answer.report for answer in evidence.heard)
+        applied = await _apply(desk, server, applied[0], seen, now)
+        if isinstance(applied, Obstacle):
+            return Facts(generation=server.generation, obstacle=applied)
+    deployment, made = applied
+    return Facts(
+        generation=server.generation,
+        pending=made.pending,
+        rollout=rollout(deployment),
+        evidence=evidence,
+        image=made.record.image,
+        waiting=made.held_back or left_behind(server, made.record),
+        changes=(made.record.at, made.record.changes),
+    )
+
+
+def _claimed(server: Server, rivals: tuple[Body, ...]) -> Obstacle | None:
+    if not rivals or (owner := owner_of(rivals))["metadata"]["uid"] == server.uid:
+        return None
+    return Obstacle(
+        reason="AlreadyClaimed",
+        message=f"{server.kind} {server.workload} already belongs to WSGIServer {owner['metadata']['name']}, which is "
+        "older: delete one of the two",
+    )
+
+
+def _missing(server: Server) -> Obstacle:
+    return Obstacle(
+        reason="WorkloadNotFound",
+        message=f"there is no {server.kind} {server.workload} in namespace {server.namespace}: create it, or correct "
+        "spec.workload.name (delete this WSGIServer and create another)",
+    )
+
+
+async def _apply(
+    desk: Desk, server: Server, deployment: Body, seen: Seen | None, now: float
+) -> tuple[Body, Plan] | Obstacle:
+    """Apply what is planned, if anything is; what the API server refuses is an obstacle with its own words."""
+    made = plan(server, deployment, seen=seen, now=now, admission=desk.config.admission)
+    if isinstance(made, Obstacle):
+        return made
+    before = record_of(deployment)
+    why = held_back(server, rollout(deployment), desk.turn, now) if made.upgrade else None
+    if before is not None and why is not None:
+        return deployment, replace(made, needed=False, record=before, held_back=why)
+    if not made.needed:
+        return deployment, made
+    try:
+        deployment = await desk.cluster.apply(made.config, deployment["metadata"]["resourceVersion"])
+    except Refused as error:
+        return Obstacle(reason="Refused", message=f"the API server refuses the change: {error}")
+    desk.meters.changes.inc()
+    log.info(
+        "applied to %s %s: %s",
+        server.kind,
+        server.workload,
+        ", ".join(f"{change.name} {change.before} -> {change.after}" for change in made.record.changes),
+        extra={"object": f"{server.namespace}/{server.name}"},
+    )
+    return deployment, made
+
+
+async def _listen(desk: Desk, server: Server) -> Evidence:
+    pods = pods_of(await desk.cluster.pods(server.namespace, server.name))
+    with desk.meters.sweep():
+        return gather(await desk.reports.read(pods, server.sidecar.port), server.wanted)
+
+
+async def _tell_status(desk: Desk, body: Body, status: dict[str, Any], memory: Memory) -> None:
+    if status != memory.status:
+        await desk.cluster.write_status(body["metadata"]["namespace"], body["metadata"]["name"], status)
+        memory.status, memory.patience_s = status, 1.0
+
+
+async def _tell_events(desk: Desk, body: Body, notices: tuple[Notice, ...], memory: Memory) -> None:
+    events = [event_of(notice, body) for notice in notices]
+    for event in events:
+        if event["metadata"]["name"] not in memory.told:
+            await desk.cluster.post_event(event)
+    memory.told = {event["metadata"]["name"] for event in events}
+
+
+def _moment(now: float) -> str:
+    return moment(now) or "1970-01-01T00:00:00Z"
