@@ -8,7 +8,8 @@ import yaml
 from wsgi_contract.policy import Policy
 from wsgi_contract.settings import Wanted
 from wsgi_operator.core.server import DEFAULT_RESOURCES, SPEC_NAMES, Obstacle, Server, Sidecar
-from wsgi_operator.crd import SettingsSpec, definition, parse_server
+from wsgi_operator.crd import definition, parse_server
+from wsgi_operator.resource.settings import SettingsSpec
 from wsgi_operator.testing import IMAGE
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +79,8 @@ def test_a_full_resource_is_read_in_our_units():
         watchdog={
             "mode": "DryRun", "frozenWindowSeconds": 7, "killsPerMinute": 1, "cooldownSeconds": 3,
             "requestToldSeconds": 60, "requestLimitSeconds": 90, "bootLimitSeconds": 0, "stacks": False,
+            "stuckWindowSeconds": 9, "endOrphans": False, "orphanExempt": ["celery*"], "memoryRecyclePercent": 85,
+            "bootToldSeconds": 45, "probeGraceSeconds": 20, "probeQueuePercent": 50,
         },
         sidecar={
             "image": "x:2", "imagePullPolicy": "Always", "runAsUser": 5, "port": 9200,
@@ -94,6 +97,13 @@ def test_a_full_resource_is_read_in_our_units():
         request_limit_s=90.0,
         boot_limit_s=0.0,
         stacks=False,
+        stuck_window_s=9.0,
+        end_orphans=False,
+        orphan_exempt=("celery*",),
+        memory_recycle_share=0.85,
+        boot_told_s=45.0,
+        probe_grace_s=20.0,
+        probe_queue_share=0.5,
     )
     assert server.sidecar == Sidecar(
         image="x:2",

@@ -10,11 +10,14 @@ import yaml
 from tests.cluster.kube import Cluster, CommandError
 
 pytestmark = pytest.mark.cluster
+APP = {"image": "registry/shop:1", "module": "shop.wsgi:application"}
+SECRET = {"secretKeyRef": {"name": "s", "key": "k"}}
 DIGEST = "registry:5000/wsgi-sidecar@sha256:" + "0" * 64
 
 
 def manifest(name: str = "shop", **spec: Any) -> str:
-    spec = {"workload": {"name": "web"}} | spec
+    if "app" not in spec:
+        spec = {"workload": {"name": "web"}} | spec
     return yaml.safe_dump(
         {"apiVersion": "wsgi.dev/v1alpha1", "kind": "WSGIServer", "metadata": {"name": name}, "spec": spec}
     )
@@ -45,6 +48,39 @@ def tried(cluster: Cluster, text: str) -> str:
         (manifest(sidecar={"resources": {"limits": {"memory": "much"}}}), "spec.sidecar.resources.limits.memory"),
         (manifest(workload={"kind": "DaemonSet", "name": "web"}), 'supported values: "Deployment", "StatefulSet"'),
         (manifest(workload={"kind": "Deployment"}), "spec.workload.name: Required value"),
+        (manifest(app=APP, workload={"name": "web"}), "exactly one of spec.workload"),
+        (manifest(workload=None), "exactly one of spec.workload"),
+        (manifest(app=APP | {"module": "shop.wsgi:"}), "spec.app.module"),
+        (
+            manifest(app=APP | {"drainSeconds": 30, "terminationGracePeriodSeconds": 30}),
+            "drainSeconds must be less than",
+        ),
+        (
+            manifest(app=APP, settings={"gracefulTimeoutSeconds": 60}),
+            "together must be less than spec.app.terminationGracePeriodSeconds",
+        ),
+        (manifest(app=APP | {"podDisruptionBudget": {}}), "exactly one of minAvailable and maxUnavailable"),
+        (
+            manifest(app=APP | {"env": [{"name": "A", "value": "b", "valueFrom": {"fieldRef": {"fieldPath": "x"}}}]}),
+            "a variable has either value or valueFrom",
+        ),
+        (manifest(app=APP | {"env": [{"name": "A", "valueFrom": {}}]}), "valueFrom takes exactly one of"),
+        (manifest(app=APP | {"envFrom": [{"prefix": "A_"}]}), "exactly one of configMapRef and secretRef"),
+        (manifest(app=APP | {"resources": {"limits": {"memory": "much"}}}), "spec.app.resources.limits.memory"),
+        (manifest(tuning={"bounds": {"workers": {"min": 5, "max": 4}}}), "min must not be above max"),
+        (
+            manifest(settings={"workers": 9}, tuning={"bounds": {"workers": {"min": 2, "max": 8}}}),
+            "spec.settings.workers lies outside of spec.tuning.bounds.workers",
+        ),
+        (
+            manifest(settings={"timeoutSeconds": 10}, tuning={"bounds": {"timeoutSeconds": {"min": 30}}}),
+            "spec.settings.timeoutSeconds lies outside",
+        ),
+        (manifest(tuning={"windows": [{"start": "25:00", "end": "06:00"}]}), "spec.tuning.windows[0].start"),
+        (manifest(tuning={"windows": [{"start": "06:00", "end": "06:00"}]}), "start and end must differ"),
+        (manifest(tuning={"windows": [{"days": ["Sunday"], "start": "06:00", "end": "07:00"}]}), '"Sun"'),
+        (manifest(monitoring={"requests": {"forward": "statsd"}}), "spec.monitoring.requests.forward"),
+        (manifest(watchdog={"memoryRecyclePercent": 100}), "spec.watchdog.memoryRecyclePercent"),
         (manifest(watchdog={"mode": "Maybe"}), 'supported values: "Enforce", "DryRun"'),
         (manifest(name="a" * 64), "metadata.name may have at most 63 characters"),
     ],
@@ -61,8 +97,27 @@ def test_a_wrong_resource_is_refused_with_a_sentence_that_helps(resource: Cluste
         manifest(),
         manifest(settings={"timeoutSeconds": 0, "maxRequests": 100, "maxRequestsJitter": 10}),
         manifest(sidecar={"image": DIGEST, "resources": {"limits": {"cpu": 1, "memory": "64Mi"}}}),
+        manifest(app=APP),
+        manifest(
+            app=APP
+            | {
+                "env": [{"name": "A", "value": "b"}, {"name": "B", "valueFrom": SECRET}],
+                "envFrom": [{"configMapRef": {"name": "c"}}],
+                "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "1Gi"}},
+                "podDisruptionBudget": {"maxUnavailable": 1},
+                "drainSeconds": 10,
+            },
+            settings={"workers": 2, "gracefulTimeoutSeconds": 30},
+            tuning={
+                "apply": "InPlace",
+                "bounds": {"workers": {"min": 2, "max": 8}},
+                "windows": [{"days": ["Sat", "Sun"], "start": "22:00", "end": "06:00", "timeZone": "Europe/Berlin"}],
+            },
+            monitoring={"podMonitor": {"labels": {"release": "x"}}, "requests": {"forward": "statsd.tools:8125"}},
+            watchdog={"orphanExempt": ["celery*"], "memoryRecyclePercent": 90},
+        ),
     ],
-    ids=["as short as it can be", "zero is a timeout", "a digest is a version"],
+    ids=["as short as it can be", "zero is a timeout", "a digest is a version", "an app", "an app with all of it"],
 )  # fmt: skip
 def test_a_right_resource_is_accepted(resource: Cluster, text: str):
     assert "created" in tried(resource, text)

@@ -65,6 +65,8 @@ def _flat(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
         flat["default"] = {}  # the API server fills an empty object from the defaults of its fields
     if "properties" in node:
         flat["properties"] = {name: _flat(part, definitions) for name, part in node["properties"].items()}
+    if isinstance(node.get("additionalProperties"), dict):
+        flat["additionalProperties"] = _flat(node["additionalProperties"], definitions)
     if "items" in node:
         flat["items"] = _flat(node["items"], definitions)
     return flat
@@ -77,6 +79,8 @@ def _resolved(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, An
         return _resolved(definitions[node["$ref"].rpartition("/")[2]], definitions) | outer
     if "anyOf" in node:
         others = [option for option in node["anyOf"] if option.get("type") != "null"]
+        if sorted(option.get("type", "") for option in others) == ["integer", "string"]:
+            return {"x-kubernetes-int-or-string": True} | outer
         if len(others) != 1:
             raise TypeError(f"no structural form for the union {node}")
         if outer.get("default", ...) is None:
