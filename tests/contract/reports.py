@@ -42,6 +42,7 @@ REPORT = Report(
     settings=(
         Setting(name="workers", value=2, source="command-line", said_by="-w 2"),
         Setting(name="worker_class", value="gthread", source="default"),
+        Setting(name="timeout_s", value=30, source="default"),
         Setting(name="preload_app", value=True, source="config-file", said_by="config file"),
         Setting(name="threads", value=None, source="unknown"),
     ),
@@ -58,6 +59,7 @@ REPORT = Report(
             connections=5,
             rss_bytes=30_000_000,
             busy=2,
+            pss_bytes=21_000_000,
         ),
     ),
     accept_queue=AcceptQueue(length=3, limit=2048, listeners=("0.0.0.0:8000", "unix:/run/app.sock")),

@@ -123,6 +123,7 @@ class WorkerInfo:
         connections: accepted connections that it holds; None where its fds could not be read.
         rss_bytes: resident memory.
         busy: threads of it that work on a request (sync: 0 or 1); None where it cannot be told, or nobody looked yet.
+        pss_bytes: memory with shared pages divided among their users; None unless the policy has workers weighed.
     """
 
     slot: int
@@ -136,6 +137,7 @@ class WorkerInfo:
     connections: int | None
     rss_bytes: int
     busy: int | None = None
+    pss_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

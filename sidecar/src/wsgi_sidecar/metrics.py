@@ -2,7 +2,7 @@
 
 In: a function that gives the latest `Report` and `Ledger`. Out: a collector for a registry that is handed in. Rule: the
 names of all metrics stand in this file and nowhere else; what the Report does not know has no sample, never a 0; labels
-come from the contract's words and worker slots only, so the number of series is bounded.
+come from the contract's words, our own sentences and worker slots only, so the number of series is bounded.
 
 Counters of label values that can happen exist from the start as 0: the first incident must not be the first sample, or
 rate() would miss it.
@@ -73,7 +73,7 @@ class StateCollector(Collector):
             yield from _accept_queue(published.report)
             yield from _container(published.report)
             yield from _crowd(published.report)
-            yield from _findings(published.report)
+            yield from _told(published.report)
             yield from _requests(published.report.requests)
             yield from _totals(published.report, published.ledger)
 
@@ -82,6 +82,8 @@ def _server(report: Report) -> Iterator[Metric]:
     yield _gauge("wsgi_up", "Whether a server was found at the last look.", int(report.server is not None))
     yield from _known("wsgi_workers", "Workers alive.", None if report.workers is None else len(report.workers))
     yield from _known("wsgi_workers_configured", "Workers the server is set to run.", _number(report, "workers"))
+    timeout_s = _number(report, "timeout_s") or None
+    yield from _known("wsgi_timeout_seconds", "Heartbeat age at which a worker is ended; absent if none.", timeout_s)
     yield from _known(
         "wsgi_connection_limit", "Connections one worker accepts at most; absent if none.", report.connection_limit
     )
@@ -120,6 +122,11 @@ def _workers(report: Report) -> Iterator[Metric]:
         "wsgi_worker_resident_memory_bytes",
         "Resident memory of the worker, shared pages included.",
         ((worker, worker.rss_bytes) for worker in workers),
+    )
+    yield _by_slot(
+        "wsgi_worker_proportional_memory_bytes",
+        "Memory of the worker, shared pages divided among their users (PSS); where the policy has workers weighed.",
+        ((worker, worker.pss_bytes) for worker in workers),
     )
 
 
@@ -183,11 +190,15 @@ def _crowd(report: Report) -> Iterator[Metric]:
         yield shared
 
 
-def _findings(report: Report) -> Iterator[Metric]:
-    family = GaugeMetricFamily("wsgi_lint_findings", "1 for each fault in the server's set-up.", labels=("id",))
+def _told(report: Report) -> Iterator[Metric]:
+    findings = GaugeMetricFamily("wsgi_lint_findings", "1 for each fault in the server's set-up.", labels=("id",))
     for finding in report.findings:
-        family.add_metric((finding.id,), 1)
-    yield family
+        findings.add_metric((finding.id,), 1)
+    yield findings
+    hidden = GaugeMetricFamily("wsgi_unknowns", "1 for each thing that cannot be seen.", labels=("what",))
+    for what in sorted({unknown.what for unknown in report.unknowns}):
+        hidden.add_metric((what,), 1)
+    yield hidden
 
 
 def _requests(told: RequestTotals | None) -> Iterator[Metric]:

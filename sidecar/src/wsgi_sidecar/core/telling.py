@@ -116,6 +116,7 @@ def _worker(worker: Worker, family: Family, view: View) -> WorkerInfo:
         connections=worker.connections,
         rss_bytes=worker.process.rss_bytes,
         busy=view.around.busy.get(worker.process.id) if view.around else None,
+        pss_bytes=view.around.pss_bytes.get(worker.process.id) if view.around else None,
     )
 
 
