@@ -3,9 +3,10 @@
 from wsgi_contract.report import Unknown
 from wsgi_contract.settings import Wanted
 from wsgi_operator.core.evidence import gather
+from wsgi_operator.core.facts import Facts
 from wsgi_operator.core.record import Change
 from wsgi_operator.core.server import Obstacle
-from wsgi_operator.core.status import Facts, status_of
+from wsgi_operator.core.status import status_of
 from wsgi_operator.core.workload import Rollout, rollout
 from wsgi_operator.status_model import Status
 from wsgi_operator.testing import NOW, deployment, heard, incident, kill, report, server, setting, silence

@@ -12,13 +12,14 @@ from typing import Any
 
 from wsgi_operator.cluster import Refused
 from wsgi_operator.core.evidence import Evidence, gather
+from wsgi_operator.core.facts import Facts
 from wsgi_operator.core.notices import Notice, change_notices, event_of, kill_notices
 from wsgi_operator.core.patch import Plan, plan
 from wsgi_operator.core.pods import pods_of
 from wsgi_operator.core.record import record_of
 from wsgi_operator.core.seen import Seen, look_at
 from wsgi_operator.core.server import Obstacle, Server, owner_of
-from wsgi_operator.core.status import Facts, status_of
+from wsgi_operator.core.status import status_of
 from wsgi_operator.core.times import moment
 from wsgi_operator.core.upgrade import held_back, left_behind
 from wsgi_operator.core.workload import rollout

@@ -1,0 +1,135 @@
+"""The conditions of a WSGIServer: what holds, why in a word, why in a sentence.
+
+In: a `Server` and `Facts`. Out: `Verdict` values. Rule: Ready, Reconciling and Stalled follow the rules of kstatus; a
+sentence says what is wrong and what to do, and holds nothing that ticks.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from wsgi_operator.core.clip import clip
+from wsgi_operator.core.evidence import Evidence, InForce
+from wsgi_operator.core.facts import Facts
+from wsgi_operator.core.server import SPEC_NAMES, Obstacle, Server
+from wsgi_operator.core.trouble import trouble_of, unheeded_pods
+
+_LOOKING: Final = (
+    "the sidecar looks which GUNICORN_CMD_ARGS the image sets, so that nothing of it is lost; then the settings follow"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """One condition before it has a time: whether, why in a word, why in a sentence."""
+
+    type: str
+    status: bool
+    reason: str
+    message: str
+
+
+def verdicts(server: Server | None, facts: Facts) -> tuple[Verdict, ...]:
+    """The conditions, in the order in which a person reads them."""
+    trouble = trouble_of(facts)
+    return (
+        _ready(server, facts, trouble),
+        _injected(server, facts),
+        _reconciling(facts, trouble),
+        _stalled(trouble),
+        _degraded(facts),
+    )
+
+
+def _ready(server: Server | None, facts: Facts, trouble: Obstacle | None) -> Verdict:
+    def no(reason: str, message: str) -> Verdict:
+        return Verdict(type="Ready", status=False, reason=reason, message=message)
+
+    evidence, rollout = facts.evidence, facts.rollout
+    if trouble is not None:
+        return no(trouble.reason, trouble.message)
+    if server is None or evidence is None or rollout is None:
+        return no("Unknown", "nothing is known yet")
+    if not rollout.done:
+        return no("RollingOut", rollout.message)
+    if evidence.silent:
+        return no("PodsSilent", _silent(evidence))
+    if evidence.without_server:
+        return no("ServerNotFound", _without_server(evidence))
+    if facts.pending:
+        return no("LookingFirst", _LOOKING)
+    unmet = [setting for setting in evidence.settings if setting.known and not setting.met]
+    if unmet:
+        return no("SettingsNotInForce", "; ".join(_unmet(setting) for setting in unmet))
+    message = f"all {evidence.pods} pods report" if evidence.pods else "there are no pods to watch"
+    return Verdict(type="Ready", status=True, reason="AsWanted", message=f"{message}; {_in_force(evidence)}")
+
+
+def _in_force(evidence: Evidence) -> str:
+    wanted = [setting for setting in evidence.settings if setting.wanted is not None and setting.known]
+    if not wanted:
+        return "no setting is wanted other than the owner's"
+    return "in force: " + ", ".join(f"{SPEC_NAMES[setting.name]} {setting.value}" for setting in wanted)
+
+
+def _unmet(setting: InForce) -> str:
+    values = " and ".join(str(value) for value in setting.values)
+    said = f" ({setting.source}: {setting.said_by})" if setting.said_by else ""
+    return f"{SPEC_NAMES[setting.name]} is {values}{said}, wanted is {setting.wanted}"
+
+
+def _injected(server: Server | None, facts: Facts) -> Verdict:
+    if facts.obstacle is not None or server is None:
+        obstacle = facts.obstacle or Obstacle(reason="Unknown", message="nothing is known yet")
+        return Verdict(type="Injected", status=False, reason=obstacle.reason, message=obstacle.message)
+    if facts.evidence is not None and (missed := unheeded_pods(facts.evidence)) is not None:
+        return Verdict(type="Injected", status=False, reason=missed.reason, message=missed.message)
+    message = f"the template of {server.kind} {server.workload} carries {facts.image or server.sidecar.image}"
+    if facts.waiting is not None:
+        message += f"; {facts.waiting}"
+    return Verdict(type="Injected", status=True, reason="Applied", message=message)
+
+
+def _reconciling(facts: Facts, trouble: Obstacle | None) -> Verdict:
+    going = trouble is None and facts.rollout is not None and not facts.rollout.done
+    if going and facts.rollout is not None:
+        return Verdict(type="Reconciling", status=True, reason="RollingOut", message=facts.rollout.message)
+    if facts.pending and trouble is None:
+        return Verdict(type="Reconciling", status=True, reason="LookingFirst", message=_LOOKING)
+    return Verdict(type="Reconciling", status=False, reason="Settled", message="nothing is being changed")
+
+
+def _stalled(trouble: Obstacle | None) -> Verdict:
+    if trouble is None:
+        return Verdict(type="Stalled", status=False, reason="NotStalled", message="nothing is in the way")
+    return Verdict(type="Stalled", status=True, reason=trouble.reason, message=trouble.message)
+
+
+def _degraded(facts: Facts) -> Verdict:
+    """What is wrong although the rest works; silent pods in the middle of a roll are only young."""
+    evidence = facts.evidence
+    if evidence is None:
+        return Verdict(type="Degraded", status=False, reason="NotWatching", message="no pod is watched")
+    told: list[tuple[str, str]] = []
+    open_ones = [(pod, incident) for pod, incident in evidence.incidents() if incident.ended_at is None]
+    if open_ones:
+        told.append(("IncidentsOpen", "; ".join(f"{pod.name}: {clip(i.summary)}" for pod, i in open_ones[:3])))
+    if facts.rollout is not None and facts.rollout.done and evidence.silent:
+        told.append(("PodsSilent", _silent(evidence)))
+    if facts.rollout is not None and facts.rollout.done and evidence.without_server:
+        told.append(("ServerNotFound", _without_server(evidence)))
+    unknowns = evidence.unknowns()
+    if unknowns:
+        told.append(("NotVisible", "; ".join(f"{u.what}: {clip(u.why)}; {clip(u.remedy)}" for u, _ in unknowns[:3])))
+    if not told:
+        return Verdict(type="Degraded", status=False, reason="Well", message="no open incident, everything is visible")
+    return Verdict(type="Degraded", status=True, reason=told[0][0], message=". ".join(message for _, message in told))
+
+
+def _silent(evidence: Evidence) -> str:
+    first = evidence.silent[0]
+    return f"{len(evidence.silent)} of {evidence.pods} pods do not report; {first.pod.name}: {clip(first.reason)}"
+
+
+def _without_server(evidence: Evidence) -> str:
+    pods = ", ".join(evidence.without_server[:3])
+    return f"the sidecar sees no WSGI server in {pods}: is spec.workload.container the one that gunicorn runs in?"

@@ -1,0 +1,36 @@
+"""What one round found, for the status to be told from.
+
+In: nothing. Out: `Facts`. Rule: what a round did not come to know is None.
+"""
+
+from dataclasses import dataclass
+
+from wsgi_operator.core.evidence import Evidence
+from wsgi_operator.core.record import Change
+from wsgi_operator.core.server import Obstacle
+from wsgi_operator.core.workload import Rollout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What one round found.
+
+    Attributes:
+        generation: of the spec.
+        obstacle: why nothing could be applied; None if all is applied.
+        pending: whether the settings wait for what the pods report of the server's environment.
+        rollout: how far the Deployment's roll is; None where there is an obstacle.
+        evidence: what the pods say; None where there is an obstacle.
+        image: the sidecar that the template carries; None where there is an obstacle.
+        waiting: why it is not the one that it should be; None: it is.
+        changes: when the last apply was (Unix seconds) and what it changed; None: there was none.
+    """
+
+    generation: int
+    obstacle: Obstacle | None = None
+    pending: bool = False
+    rollout: Rollout | None = None
+    evidence: Evidence | None = None
+    image: str | None = None
+    waiting: str | None = None
+    changes: tuple[float, tuple[Change, ...]] | None = None

@@ -1,0 +1,61 @@
+"""What will not pass by itself.
+
+In: `Facts`. Out: an `Obstacle` with what to do, or None. Rule: the one that stands before all others is told; while a
+roll goes on nothing is said of pods that it replaces.
+"""
+
+from wsgi_operator.core.evidence import Evidence, InForce
+from wsgi_operator.core.facts import Facts
+from wsgi_operator.core.server import SPEC_NAMES, Obstacle
+
+
+def trouble_of(facts: Facts) -> Obstacle | None:
+    """What will not pass by itself."""
+    if facts.obstacle is not None:
+        return facts.obstacle
+    if facts.rollout is not None and facts.rollout.failed:
+        return Obstacle(reason="RolloutFailed", message=facts.rollout.message)
+    if facts.evidence is None or facts.rollout is None or not facts.rollout.done:
+        return None
+    if (missed := unheeded_pods(facts.evidence)) is not None:
+        return missed
+    pinned = [setting for setting in facts.evidence.settings if setting.pinned and setting.known and not setting.met]
+    if pinned:
+        return Obstacle(reason="SettingPinned", message="; ".join(_pinned(setting) for setting in pinned))
+    return _blind(facts.evidence) if facts.pending else None
+
+
+def unheeded_pods(evidence: Evidence) -> Obstacle | None:
+    """Pods that were made without what their annotations order."""
+    pods = evidence.unheeded()
+    if not pods:
+        return None
+    return Obstacle(
+        reason="PolicyMissing",
+        message=f"{len(pods)} of {evidence.pods} pods, such as {pods[0].name}, were made without the settings that "
+        "their annotations order: look whether the chart's MutatingAdmissionPolicy and its binding are there (kubectl "
+        "get mutatingadmissionpolicies,mutatingadmissionpolicybindings; helm upgrade brings them back), then delete "
+        "these pods or run kubectl rollout restart",
+    )
+
+
+def _blind(evidence: Evidence) -> Obstacle | None:
+    """All pods report, and none could read what the settings have to be merged with."""
+    if not evidence.heard or evidence.silent or evidence.without_server:
+        return None
+    whys = [f" ({u.why})" for u, _ in evidence.unknowns()][:1]
+    return Obstacle(
+        reason="CmdArgsUnknown",
+        message=f"the sidecar cannot read the server's environment{''.join(whys)}, so a GUNICORN_CMD_ARGS that the "
+        "image sets would be lost: write GUNICORN_CMD_ARGS into the container's env in the Deployment (it may be "
+        "empty), and the settings are merged with that",
+    )
+
+
+def _pinned(setting: InForce) -> str:
+    name, now = SPEC_NAMES[setting.name], ", ".join(str(value) for value in setting.values)
+    return (
+        f"{name} is pinned to {now} by {setting.said_by} on the container's command line, which is stronger than "
+        "anything the operator can set: remove that flag from the command, args or image, or remove "
+        f"spec.settings.{name}"
+    )
