@@ -59,12 +59,12 @@ def kinds(story: Story, event: str = "incident") -> list[str]:
 
 def test_a_worker_that_the_kernel_kills_for_memory_is_told_and_counted(stories: Mapping[str, Future[Story]]) -> None:
     story = stories["oom"].result()
-    (incident,) = (each for each in story.report.incidents if each.kind == "oom-kill")
-    assert incident.slot in (1, 2)
-    assert "memory limit of 160 MiB" in incident.summary
-    assert story.restarts[("oom",)] >= 1
+    told = [each for each in story.report.incidents if each.kind == "oom-kill"]
+    assert {incident.slot for incident in told} <= {1, 2}
+    assert all("memory limit of 160 MiB" in incident.summary for incident in told)
     assert story.oom_kills is not None
-    assert story.oom_kills >= 1
+    assert 1 <= len(told) <= story.oom_kills, "the kernel may take another before anybody looks, but we never tell more"
+    assert story.restarts[("oom",)] == len(told)
     assert story.limit == 160 * MIB
     assert story.report.kills == ()
     assert story.report.container is not None
