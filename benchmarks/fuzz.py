@@ -27,9 +27,9 @@ from wsgi_contract.servers import gunicorn, uwsgi, uwsgi_files, uwsgi_options
 from wsgi_contract.servers.gunicorn_file import parse_config_file
 from wsgi_contract.servers.gunicorn_values import ArgumentsError
 from wsgi_contract.settings import Wanted
+from wsgi_operator.answers import parse_answer
 from wsgi_operator.core.evidence import Pod
 from wsgi_operator.core.record import ANNOTATION_APPLIED, original_of, record_of
-from wsgi_operator.reports import parse_answer
 from wsgi_sidecar.core import command, control, limits, statsd_lines, syscalls, uwsgi_family
 from wsgi_sidecar.core import uwsgi as uwsgi_stats
 from wsgi_sidecar.core.addresses import parse_stream_address

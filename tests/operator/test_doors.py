@@ -74,6 +74,13 @@ def test_a_log_line_says_when_what_and_about_whom():
     assert text == "2026-09-21T14:13:20.250Z INFO shop/web: applied x"
 
 
+def test_a_text_line_stays_one_line_whatever_a_stranger_said():
+    made = record()
+    made.msg, made.args = "%s", ("a\n2026-01-01 CRITICAL all is lost\x1b[2J",)
+    assert TextLines().format(made) == "2026-09-21T14:13:20.250Z INFO a 2026-01-01 CRITICAL all is lost\ufffd[2J"
+    assert "\n" not in JsonLines().format(made)
+
+
 def answered(status, body, headers=None):
     """What the door makes of an API server that answers so."""
 

@@ -2,14 +2,16 @@
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+import tracemalloc
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from aiohttp import web
 
 from wsgi_contract.report import SCHEMA, PodIdentity, dump_report
+from wsgi_operator.answers import parse_answer
 from wsgi_operator.core.evidence import Heard, Silence
-from wsgi_operator.reports import Reports, parse_answer
+from wsgi_operator.reports import Reports
 from wsgi_operator.testing import incident, kill, pod, report
 
 GOOD = dump_report(report(incidents=(incident(),), kills=(kill(),))).encode()
@@ -60,6 +62,53 @@ async def dripping(request):
     while True:
         await response.write(b" ")
         await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def raw(head, again):
+    """A port that speaks no HTTP that anybody should: one text, then another for ever; gives the port."""
+
+    async def talk(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head)
+        with suppress(ConnectionError):
+            while again:
+                writer.write(again)
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("head", "again"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", b"x-%d: y\r\n" % 7 * 1000),
+        (b"HTTP/1.1 200 OK\r\nx: ", b"y" * 65536),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n", b" " * 65536),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n", b" " * 65536),
+        (b"\x1b]0;owned\x07\r\n\r\n", b""),
+        (b"HTTP/1.1 200 \x1b[2J\r\nContent-Length: -1\r\n\r\n", b""),
+        (b"", b""),
+    ],
+    ids=["headers", "header", "continue", "length", "chunk", "terminal", "negative", "nothing"],
+)
+def test_a_port_that_speaks_no_http_is_silent_and_costs_little(head, again):
+    async def run():
+        async with raw(head, again) as port, Reports(timeout_s=1) as reports:
+            return (await reports.read([pod(ip="127.0.0.1")], port))[0]
+
+    tracemalloc.start()
+    try:
+        answer = asyncio.run(run())
+        assert tracemalloc.get_traced_memory()[1] < 32 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert isinstance(answer, Silence)
+    assert answer.reason.isprintable()
 
 
 def ask(handler, timeout_s=0.5):

@@ -12,6 +12,7 @@ from typing import Any
 from wsgi_operator.bells import Bells
 from wsgi_operator.cluster import Cluster
 from wsgi_operator.config import Config
+from wsgi_operator.core.ration import Ration
 from wsgi_operator.core.upgrade import Turn
 from wsgi_operator.health import Pulse
 from wsgi_operator.metrics import Meters
@@ -45,11 +46,13 @@ class Memory:
     Attributes:
         status: as last written.
         told: names of Events that are posted.
+        ration: how many more may be.
         patience_s: until the next look while things are not as wanted.
     """
 
     status: Body
     told: set[str] = field(default_factory=set)
+    ration: Ration = field(default_factory=Ration)
     patience_s: float = 1.0
 
 

@@ -11,7 +11,9 @@ import time
 from typing import Final
 
 from wsgi_operator.config import LogFormat
+from wsgi_operator.core.clip import clip
 
+_MOST: Final = 16_384
 _QUIET: Final = ("kopf.objects", "kopf.activities.authentication", "kopf._core")
 
 
@@ -40,7 +42,8 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The record as a line."""
         about = _about(record)
-        line = f"{_utc(record.created)} {record.levelname} {about + ': ' if about else ''}{record.getMessage()}"
+        message = clip(record.getMessage(), _MOST)
+        line = f"{_utc(record.created)} {record.levelname} {about + ': ' if about else ''}{message}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

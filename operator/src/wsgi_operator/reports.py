@@ -6,24 +6,21 @@ nothing that a pod says makes this operator ask anybody else.
 """
 
 import asyncio
-import json
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import aiohttp
-from pydantic import TypeAdapter, ValidationError
 
-from wsgi_contract.report import SCHEMA, Report
-from wsgi_operator.core.evidence import Answer, Heard, Pod, Silence
+from wsgi_operator.answers import parse_answer
+from wsgi_operator.core.clip import clip
+from wsgi_operator.core.evidence import Answer, Pod, Silence
 
 SIZE_LIMIT: Final = 1_048_576
 """Bytes. A report of 100 workers with full lists is about 60 kB."""
 
 CONCURRENCY: Final = 64
 """Requests under way at once: with the 3 s that a dead pod costs at most, 1,000 dead pods take 47 s, not 50 minutes."""
-
-_REPORT: Final = TypeAdapter(Report)
 
 
 class Reports:
@@ -63,7 +60,7 @@ class Reports:
             except TimeoutError:
                 return Silence(pod=pod, reason=f"no answer from {host}:{port} within {self._timeout.total:g} s")
             except (aiohttp.ClientError, OSError) as error:
-                return Silence(pod=pod, reason=f"{host}:{port}: {str(error) or type(error).__name__}")
+                return Silence(pod=pod, reason=clip(f"{host}:{port}: {str(error) or type(error).__name__}"))
         return parse_answer(pod, body) if isinstance(body, bytes) else Silence(pod=pod, reason=body)
 
     async def _get(self, url: str) -> bytes | str:
@@ -75,29 +72,3 @@ class Reports:
             while len(body) <= SIZE_LIMIT and (more := await response.content.read(SIZE_LIMIT + 1 - len(body))):
                 body += more
             return body if len(body) <= SIZE_LIMIT else f"{url} sends more than {SIZE_LIMIT} bytes"
-
-
-def parse_answer(pod: Pod, body: bytes) -> Answer:
-    """Read a report's JSON; what is no report of this pod is Silence."""
-    try:
-        raw: Any = json.loads(body, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        return Silence(pod=pod, reason=f"its report is not JSON ({error})")
-    schema = raw.get("schema") if isinstance(raw, dict) else None
-    if isinstance(schema, int) and schema > SCHEMA:
-        return Silence(
-            pod=pod, reason=f"its report is of version {schema}, this operator reads {SCHEMA}: upgrade the operator"
-        )
-    try:
-        report = _REPORT.validate_python(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "it"
-        return Silence(pod=pod, reason=f"its report cannot be read: {where}: {first['msg']}")
-    if report.pod is not None and report.pod.uid not in (None, pod.uid):
-        return Silence(pod=pod, reason=f"somebody else answers at its address: pod {report.pod.name}")
-    return Heard(pod=pod, report=report)
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no number")

@@ -16,6 +16,7 @@ from wsgi_operator.core.facts import Facts
 from wsgi_operator.core.notices import Notice, change_notices, event_of, kill_notices
 from wsgi_operator.core.patch import Plan, plan
 from wsgi_operator.core.pods import pods_of
+from wsgi_operator.core.ration import grant
 from wsgi_operator.core.record import record_of
 from wsgi_operator.core.seen import Seen, look_at
 from wsgi_operator.core.server import Obstacle, Server, owner_of
@@ -139,11 +140,13 @@ async def _tell_status(desk: Desk, body: Body, status: dict[str, Any], memory: M
 
 
 async def _tell_events(desk: Desk, body: Body, notices: tuple[Notice, ...], memory: Memory) -> None:
-    events = [event_of(notice, body) for notice in notices]
-    for event in events:
-        if event["metadata"]["name"] not in memory.told:
-            await desk.cluster.post_event(event)
-    memory.told = {event["metadata"]["name"] for event in events}
+    events = {event["metadata"]["name"]: event for event in (event_of(notice, body) for notice in notices)}
+    memory.told &= events.keys()
+    untold = [name for name in events if name not in memory.told]
+    granted, memory.ration = grant(memory.ration, len(untold), time.time())
+    for name in untold[:granted]:
+        await desk.cluster.post_event(events[name])
+        memory.told.add(name)
 
 
 def _moment(now: float) -> str:

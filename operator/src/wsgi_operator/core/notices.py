@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 from wsgi_contract import names
 from wsgi_contract.report import Kill, KillOutcome
+from wsgi_operator.core.clip import clip
 from wsgi_operator.core.evidence import Evidence, Pod
 from wsgi_operator.core.record import Change
 from wsgi_operator.core.server import Server
@@ -20,9 +21,6 @@ from wsgi_operator.core.times import moment
 HORIZON_S: Final = 1800.0
 """Older things are not told. An API server forgets Events after an hour by default; half of that leaves no moment in
 which an old kill that a report still lists would be told a second time."""
-
-NOTE_LENGTH: Final = 1024
-"""Kubernetes refuses longer notes."""
 
 _REASONS: Final[Mapping[KillOutcome, str]] = {
     "killed": "WorkerKilled",
@@ -56,7 +54,8 @@ class Notice:
 
     def name(self, about: str) -> str:
         """The Event's name: the object's, and a digest of the key."""
-        return f"{about[:200]}.{hashlib.sha256(self.key.encode()).hexdigest()[:16]}"
+        key = self.key.encode(errors="backslashreplace")  # a pod may say halves of surrogate pairs
+        return f"{about[:200]}.{hashlib.sha256(key).hexdigest()[:16]}"
 
 
 def kill_notices(server: Server, evidence: Evidence, now: float) -> tuple[Notice, ...]:
@@ -76,7 +75,7 @@ def _kill(server: Server, pod: Pod, kill: Kill) -> Iterable[Notice]:
             pod=about,
             kind="Normal" if kill.outcome == "spared" else "Warning",
             reason=reason,
-            note=_clip(words),
+            note=clip(words),
             at=kill.at,
         )
 
@@ -101,7 +100,7 @@ def change_notices(server: Server, at: float, changes: Iterable[Change]) -> tupl
             pod=None,
             kind="Normal",
             reason="Injected" if first else "SettingsChanged",
-            note=_clip(f"{server.kind} {server.workload} rolls: {words}"),
+            note=clip(f"{server.kind} {server.workload} rolls: {words}"),
             at=at,
         ),
     )
@@ -154,7 +153,3 @@ def event_of(notice: Notice, server: Mapping[str, Any]) -> dict[str, Any]:
         "reportingComponent": names.FIELD_MANAGER,
         "reportingInstance": names.FIELD_MANAGER,
     }
-
-
-def _clip(text: str) -> str:
-    return text if len(text) <= NOTE_LENGTH else text[: NOTE_LENGTH - 1] + "…"

@@ -19,6 +19,8 @@ _SILENT: Final = 20
 _INCIDENTS: Final = 10
 _CHANGES: Final = 10
 _UNKNOWNS: Final = 10
+_WORD: Final = 128
+_COUNTABLE: Final = 2**53 - 1  # a pod may count as far as JSON does, ten thousand such pods further than an int64
 
 
 def status_of(server: Server | None, facts: Facts, before: Mapping[str, Any], now: str) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def _effective(setting: InForce) -> dict[str, Any]:
 
 
 def _word(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else clip(str(value))
+    return str(value).lower() if isinstance(value, bool) else clip(str(value), _WORD)
 
 
 def _pods(evidence: Evidence) -> dict[str, Any]:
@@ -111,7 +113,7 @@ def _incidents(evidence: Evidence) -> dict[str, Any]:
     counts = [answer.report.counts for answer in evidence.heard]
     return {
         "open": sum(incident.ended_at is None for _, incident in evidence.incidents()),
-        "total": sum(count for one in counts for _, count in one.incidents),
+        "total": min(sum(count for one in counts for _, count in one.incidents), _COUNTABLE),
         "kills": sum(kill.outcome in ("killed", "survived") for _, kill in evidence.kills()),
         "recent": lines,
     }

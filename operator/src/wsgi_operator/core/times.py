@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 
 def moment(at: float | None) -> str | None:
-    """Unix seconds as RFC 3339; None for none, and for numbers that are no time."""
+    """Unix seconds as RFC 3339; None for none, and for numbers that are no time: none of ours is before 1970."""
     try:
-        return None if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return None if at is None or at < 0 else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError, OSError):
         return None
