@@ -15,7 +15,7 @@ GRANTED = {
     ("wsgi.dev", "wsgiservers/status"): {"get", "patch"},
     ("apps", "deployments"): {"get", "list", "watch", "patch"},
     ("apps", "statefulsets"): {"get", "list", "watch", "patch"},
-    ("", "pods"): {"list"},
+    ("", "pods"): {"list", "watch"},
     ("", "events"): {"create"},
 }
 

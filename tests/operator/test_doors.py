@@ -12,7 +12,8 @@ from aiohttp import web
 from kubernetes.aio import client
 
 from wsgi_operator import health
-from wsgi_operator.cluster import Cluster, Conflict, Refused
+from wsgi_operator.cluster import Cluster
+from wsgi_operator.connection import Conflict, Refused
 from wsgi_operator.health import Pulse, serve_health
 from wsgi_operator.logs import JsonLines, TextLines
 

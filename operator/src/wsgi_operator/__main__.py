@@ -15,15 +15,19 @@ import kopf
 
 from wsgi_contract import names
 from wsgi_operator import __version__
-from wsgi_operator.cluster import Cluster, load_configuration
+from wsgi_operator.bells import Bells
+from wsgi_operator.cluster import Cluster
 from wsgi_operator.config import Config, ConfigError, read_config
+from wsgi_operator.connection import load_configuration
 from wsgi_operator.desk import Desk
 from wsgi_operator.handlers import build_registry
 from wsgi_operator.health import serve_health
 from wsgi_operator.lease import Candidate
 from wsgi_operator.logs import configure_logs
 from wsgi_operator.metrics import Meters
+from wsgi_operator.mirror import Mirror
 from wsgi_operator.reports import Reports
+from wsgi_operator.watches import WATCHES, keep
 
 log = logging.getLogger("wsgi_operator")
 
@@ -57,9 +61,9 @@ async def operate(config: Config) -> None:
         kopf.PermanentError: no API server, no permission, no CRD, or the Lease was lost.
         OSError: the port for health checks is taken.
     """
-    meters = Meters()
+    meters, bells = Meters(), Bells()
     async with (
-        Cluster(await load_configuration(), meters) as cluster,
+        Cluster(await load_configuration(), meters, watches=WATCHES * max(1, len(config.namespaces))) as cluster,
         Reports(timeout_s=config.report_timeout_s) as reports,
     ):
         if not await cluster.servers_exist(config.namespaces[0] if config.namespaces else None):
@@ -67,7 +71,7 @@ async def operate(config: Config) -> None:
                 f"the API server does not know {names.PLURAL}.{names.GROUP}: install the CustomResourceDefinition "
                 "first (kubectl apply -f charts/wsgi-operator/crds)"
             )
-        desk = Desk(config=config, cluster=cluster, reports=reports, meters=meters)
+        desk = Desk(config=config, cluster=cluster, reports=reports, meters=meters, bells=bells, mirror=Mirror(bells))
         async with serve_health(desk.pulse, config.port, meters):
             if not config.lease:
                 await work(desk)
@@ -102,14 +106,35 @@ async def work(desk: Desk) -> None:
     config = desk.config
     log.info("wsgi-operator %s watches %s", __version__, ", ".join(config.namespaces) or "all namespaces")
     desk.meters.leading.set(1)
+    watching = asyncio.Event()
+    beside = [
+        asyncio.ensure_future(keep(desk.cluster, desk.mirror, config.namespaces)),
+        asyncio.ensure_future(_ready(desk, watching)),
+    ]
+    try:
+        await _operate(desk, watching)
+    finally:
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+
+
+async def _ready(desk: Desk, watching: asyncio.Event) -> None:
+    """Ready is who watches and knows what there is."""
+    await watching.wait()
+    await desk.mirror.complete.wait()
+    desk.pulse.ready.set()
+
+
+async def _operate(desk: Desk, watching: asyncio.Event) -> None:
     await kopf.operator(
         registry=build_registry(desk),
         settings=settings(),
         identity=names.FIELD_MANAGER,  # type: ignore[arg-type]  # else kopf asks for a user name, which a bare uid lacks
         standalone=True,
-        clusterwide=not config.namespaces,
-        namespaces=config.namespaces,
-        ready_flag=desk.pulse.ready,
+        clusterwide=not desk.config.namespaces,
+        namespaces=desk.config.namespaces,
+        ready_flag=watching,
     )
 
 

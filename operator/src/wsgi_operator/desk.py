@@ -16,6 +16,7 @@ from wsgi_operator.core.ration import Ration
 from wsgi_operator.core.upgrade import Turn
 from wsgi_operator.health import Pulse
 from wsgi_operator.metrics import Meters
+from wsgi_operator.mirror import Mirror
 from wsgi_operator.reports import Reports
 
 Body = Mapping[str, Any]
@@ -28,7 +29,8 @@ class Desk:
     config: Config
     cluster: Cluster
     reports: Reports
-    bells: Bells = field(default_factory=Bells)
+    mirror: Mirror
+    bells: Bells
     pulse: Pulse = field(default_factory=Pulse)
     meters: Meters = field(default_factory=Meters)
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)

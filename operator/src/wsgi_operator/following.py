@@ -24,6 +24,8 @@ async def follow(desk: Desk, stopped: Any, body: Body, claims: Mapping[Any, Iter
     """Turn rounds over one WSGIServer until it goes, or the operator does."""
     workload, uid = workload_of(body), body["metadata"]["uid"]
     memory = Memory(status=dict(body.get("status") or {}))
+    if not await _first(desk.mirror.complete.wait(), stopped.wait(), timeout_s=None):
+        return
     with desk.bells.listen(workload) as bell:
         while not stopped:
             bell.clear()
@@ -36,7 +38,7 @@ async def follow(desk: Desk, stopped: Any, body: Body, claims: Mapping[Any, Iter
                 memory.patience_s = 1.0
 
 
-async def _first(*waits: Any, timeout_s: float) -> bool:
+async def _first(*waits: Any, timeout_s: float | None) -> bool:
     """Whether any of these came to an end in time."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:

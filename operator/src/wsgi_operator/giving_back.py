@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import kopf
 
-from wsgi_operator.cluster import Refused
+from wsgi_operator.connection import Refused
 from wsgi_operator.core.notices import event_of, restored_notice
 from wsgi_operator.core.record import record_of
 from wsgi_operator.core.restore import cut_out, handed_back, taken_out

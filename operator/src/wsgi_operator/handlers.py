@@ -1,6 +1,6 @@
 """What kopf calls, and when.
 
-In: watch events of WSGIServers and workloads. Out: bells rung, followers started and ended, workloads given back. Rule:
+In: watch events of WSGIServers. Out: bells rung, followers started and ended, workloads given back. Rule:
 a handler says that something happened and decides nothing; one round at a time per WSGIServer, and its restore never
 beside a round.
 """
@@ -33,14 +33,6 @@ def build_registry(desk: Desk) -> kopf.OperatorRegistry:
     def on_server(event: Any, body: kopf.Body, **_: Any) -> None:
         metadata, gone = body["metadata"], event["type"] == "DELETED"
         desk.bells.ring_if_new(workload_of(body), metadata["uid"], metadata["generation"], gone=gone)
-
-    @kopf.on.event("apps", "v1", "deployments", registry=registry)
-    def on_deployment(namespace: str | None, name: str | None, **_: Any) -> None:
-        desk.bells.ring((namespace or "", "Deployment", name or ""))
-
-    @kopf.on.event("apps", "v1", "statefulsets", registry=registry)
-    def on_stateful_set(namespace: str | None, name: str | None, **_: Any) -> None:
-        desk.bells.ring((namespace or "", "StatefulSet", name or ""))
 
     @kopf.daemon(*ours, registry=registry, cancellation_backoff=1.0, cancellation_timeout=10.0)
     async def follow_server(stopped: Any, body: kopf.Body, **kwargs: Any) -> None:

@@ -10,12 +10,11 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from wsgi_operator.cluster import Refused
+from wsgi_operator.connection import Conflict, Refused
 from wsgi_operator.core.evidence import Evidence, gather
 from wsgi_operator.core.facts import Facts
 from wsgi_operator.core.notices import Notice, change_notices, event_of, kill_notices
 from wsgi_operator.core.patch import Plan, plan
-from wsgi_operator.core.pods import pods_of
 from wsgi_operator.core.ration import grant
 from wsgi_operator.core.record import record_of
 from wsgi_operator.core.seen import Seen, look_at
@@ -56,8 +55,7 @@ async def one_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memory: Me
 async def _act(desk: Desk, server: Server, rivals: tuple[Body, ...], now: float) -> Facts:
     """Bring the Deployment to what is wanted, hear what its pods say, and apply what only they could tell."""
     obstacle = _claimed(server, rivals)
-    where = (server.kind, server.namespace, server.workload)
-    deployment: Body | None = None if obstacle else await desk.cluster.workload(*where)
+    deployment: Body | None = None if obstacle else await _workload(desk, server)
     if deployment is None:
         return Facts(generation=server.generation, obstacle=obstacle or _missing(server))
     applied = await _apply(desk, server, deployment, None, now)
@@ -91,6 +89,12 @@ def _claimed(server: Server, rivals: tuple[Body, ...]) -> Obstacle | None:
     )
 
 
+async def _workload(desk: Desk, server: Server) -> Body | None:
+    """The workload from the mirror; one that is not there is asked for, since a watch may be late."""
+    where = (server.kind, server.namespace, server.workload)
+    return desk.mirror.workload(*where) or await desk.cluster.workload(*where)
+
+
 def _missing(server: Server) -> Obstacle:
     return Obstacle(
         reason="WorkloadNotFound",
@@ -114,8 +118,15 @@ async def _apply(
         return deployment, made
     try:
         deployment = await desk.cluster.apply(made.config, deployment["metadata"]["resourceVersion"])
+    except Conflict:
+        # Whoever was faster is not in the mirror yet, and would not be for long if the watch has just broken.
+        latest = await desk.cluster.workload(server.kind, server.namespace, server.workload)
+        if latest is not None:
+            desk.mirror.learn(latest)
+        raise
     except Refused as error:
         return Obstacle(reason="Refused", message=f"the API server refuses the change: {error}")
+    desk.mirror.learn(deployment)
     desk.meters.changes.inc()
     log.info(
         "applied to %s %s: %s",
@@ -128,7 +139,7 @@ async def _apply(
 
 
 async def _listen(desk: Desk, server: Server) -> Evidence:
-    pods = pods_of(await desk.cluster.pods(server.namespace, server.name))
+    pods = desk.mirror.pods.look(server.namespace, server.name)
     with desk.meters.sweep():
         return gather(await desk.reports.read(pods, server.sidecar.port), server.wanted)
 
