@@ -101,6 +101,40 @@ def test_one_never_seen_awake_may_still_import_its_app() -> None:
     assert faults == [0] * (len(faults) - 1) + [1]
 
 
+def seen(second: float, *, turns: int | None, before: int | None, closely: bool = False) -> Sight:
+    """A look that knows how often the arbiter was given a CPU, and by the look before."""
+    look = sight((second, 2), NOBODY)
+    now = replace(look.family, master=replace(look.family.master, turns=turns))
+    earlier = replace(now, master=replace(now.master, turns=before))
+    return replace(look, family=now, before=earlier, closeups=look.closeups if closely else {})
+
+
+@pytest.mark.parametrize(
+    ("before", "turns", "closely"), [(7, 8, False), (7, 7, True), (None, 8, True), (7, None, True), (None, None, True)]
+)
+def test_an_arbiter_that_was_given_a_cpu_needs_no_closer_look(
+    before: int | None, turns: int | None, closely: bool
+) -> None:
+    looked_at = RULE.suspects(seen(0.0, turns=turns, before=before), RULE.blank)
+    assert looked_at == (frozenset({MASTER}) if closely else frozenset())
+
+
+def test_the_window_begins_at_the_last_look_that_found_it_awake() -> None:
+    verdict = RULE.judge(seen(0.0, turns=8, before=7), RULE.blank)
+    for second in range(1, 5):
+        verdict = RULE.judge(seen(float(second), turns=8, before=8, closely=True), verdict.memory)
+        assert verdict.faults == ()
+    (fault,) = RULE.judge(seen(5.0, turns=8, before=8, closely=True), verdict.memory).faults
+    assert fault.since == AT
+
+
+def test_a_turn_within_the_window_begins_it_anew() -> None:
+    verdict = RULE.judge(seen(0.0, turns=8, before=7), RULE.blank)
+    verdict = RULE.judge(seen(4.0, turns=8, before=8, closely=True), verdict.memory)
+    verdict = RULE.judge(seen(4.5, turns=9, before=8), verdict.memory)
+    assert RULE.judge(seen(6.0, turns=9, before=9, closely=True), verdict.memory).faults == ()
+
+
 def test_a_new_master_begins_anew() -> None:
     verdict = story(asleep(4))
     other = replace(sight((5.0, 2), NOBODY))

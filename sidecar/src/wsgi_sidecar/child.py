@@ -8,8 +8,10 @@ Signals are taken with sigwaitinfo in the main thread, never in handlers: nothin
 """
 
 import os
+import select
 import shutil
 import signal
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -112,7 +114,7 @@ def _not_found(program: str) -> str:
 
 
 def wait_for_end(signals: frozenset[signal.Signals], pidfd: int | None) -> str:
-    """Wait until somebody tells us to stop, or the process that we were attached to has ended.
+    """Wait until somebody tells us to stop, or the process that we were attached to has ended; asleep all the while.
 
     Args:
         signals: from `take_signals`.
@@ -123,9 +125,19 @@ def wait_for_end(signals: frozenset[signal.Signals], pidfd: int | None) -> str:
     """
     # Under nohup a hang-up is no reason to stop.
     stops = {number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN}
+    if pidfd is not None:
+        threading.Thread(target=_tell_of_end, args=(pidfd, threading.get_ident()), name="end", daemon=True).start()
     while True:
-        told = signal.sigtimedwait(signals, 0.5) if pidfd is not None else signal.sigwaitinfo(signals)
-        if told is not None and told.si_signo in stops:
+        told = signal.sigwaitinfo(signals)
+        if told.si_signo in stops:
             return signal.Signals(told.si_signo).name
         if pidfd is not None and has_ended(pidfd):
             return "the process that was watched has ended"
+
+
+def _tell_of_end(pidfd: int, waiting: int) -> None:
+    """Wake the thread that waits for signals once the process has ended."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.poll()
+    signal.pthread_kill(waiting, signal.SIGCHLD)

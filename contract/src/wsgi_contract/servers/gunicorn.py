@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NoReturn
 
 from wsgi_contract.servers.gunicorn_file import ConfigFile, parse_config_file
@@ -147,8 +148,11 @@ def _value(name: SettingName, value: Any, written: str) -> Value:
     return True if value is True else from_word(name, value, written)
 
 
+@lru_cache(maxsize=4)
 def may_hold_secrets(cmd_args: str) -> bool:
     """Whether a `GUNICORN_CMD_ARGS` may hold something that must not leave the pod.
+
+    Remembered, for it is asked at every look of the sidecar, and argparse takes half a millisecond to answer.
 
     `--env NAME=value` sets variables of the app, and an address may carry a password. A text that cannot be read may
     hold anything.

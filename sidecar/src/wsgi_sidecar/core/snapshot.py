@@ -53,6 +53,8 @@ class Process:
         listeners: inodes of the listening sockets it holds; None likewise.
         connections: inodes of the accepted connections of the server that it holds (ESTABLISHED or CLOSE_WAIT); None
             likewise, or where the kernel's socket table could not be read.
+        turns: how often its main thread was given a CPU so far; None where the kernel does not say, or nobody asked:
+            only the server's leading process is.
     """
 
     id: ProcessId
@@ -73,6 +75,7 @@ class Process:
     heartbeats: tuple[HeartbeatFile, ...] | None = None
     listeners: frozenset[int] | None = None
     connections: frozenset[int] | None = None
+    turns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,26 +32,35 @@ class Vigil:
 
     Attributes:
         process: the master.
-        switches: context switches of its main thread.
+        switches: context switches of its main thread; None while it is awake and nobody looked closely.
         since: monotonic time at which they last changed, or of the first look.
         awake: it was seen awake at least once.
         workers: how many it had when it was last seen awake.
     """
 
     process: ProcessId
-    switches: int
+    switches: int | None
     since: float
     awake: bool
     workers: int
 
 
 def suspects(sight: Sight, memory: Vigil | None) -> frozenset[ProcessId]:
-    """The master, at each look: nothing cheaper than its context switches tells it."""
-    return frozenset({sight.family.master.id}) if sight.family.has_arbiter else frozenset()
+    """The master, unless it was given a CPU since the look before, which a sleeper is not."""
+    asked = sight.family.has_arbiter and not _ran(sight)
+    return frozenset({sight.family.master.id}) if asked else frozenset()
+
+
+def _ran(sight: Sight) -> bool:
+    turns = sight.family.master.turns
+    before = sight.before.master.turns if sight.before is not None else None
+    return turns is not None and before is not None and turns != before
 
 
 def judge(sight: Sight, memory: Vigil | None) -> Verdict:
     """Carry the vigil on, or begin it anew; one as long as the window is a fault."""
+    if _ran(sight):
+        return Verdict(faults=(), memory=_awake(sight))
     closeup = sight.closeups.get(sight.family.master.id)
     switches = main_switches(closeup) if closeup else None
     if closeup is None or switches is None:
@@ -66,16 +75,23 @@ def judge(sight: Sight, memory: Vigil | None) -> Verdict:
     return Verdict(faults=(_fault(vigil, asleep_s, closeup, sight),), memory=vigil)
 
 
+def _awake(sight: Sight) -> Vigil:
+    family = sight.family
+    return Vigil(
+        process=family.master.id, switches=None, since=family.monotonic, awake=True, workers=len(family.workers)
+    )
+
+
 def _watched(memory: Vigil | None, closeup: Closeup, switches: int, sight: Sight) -> Vigil:
     count = len(sight.family.workers)
     anew = Vigil(process=closeup.process, switches=switches, since=closeup.monotonic, awake=False, workers=count)
     if memory is None or memory.process != closeup.process:
         return anew
-    if memory.switches != switches:
+    if memory.switches is not None and memory.switches != switches:
         return replace(anew, awake=True)
     if not _sleeps(closeup, sight):
         return replace(anew, awake=memory.awake, workers=memory.workers)
-    return memory
+    return replace(memory, switches=switches)
 
 
 def _sleeps(closeup: Closeup, sight: Sight) -> bool:
