@@ -14,7 +14,7 @@ from tests.servers.server import eventually
 from wsgi_contract.report import ProcessId
 from wsgi_sidecar.capacity import read_dropped, read_efforts, read_pss, waits_for_work
 from wsgi_sidecar.core.syscalls import Call
-from wsgi_sidecar.testing import family, listener, process, worker
+from wsgi_sidecar.testing import family, process, worker
 
 POOL = """
 import sys, threading, time
@@ -61,10 +61,10 @@ def test_of_a_real_pool_the_threads_that_work_are_counted() -> None:
     try:
         assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
-        seen = family(worker(1, process=process(child.pid, started=1), connections=3))
+        seen = family(worker(1, process=process(child.pid, started=1, thread_count=6), connections=3))
 
         def busy() -> int | None:
-            return read_efforts(seen)[ProcessId(pid=child.pid, started=1)].busy
+            return read_efforts(seen, frozenset())[ProcessId(pid=child.pid, started=1)].busy
 
         eventually("two of five work", lambda: busy() == 2)
     finally:
@@ -73,31 +73,24 @@ def test_of_a_real_pool_the_threads_that_work_are_counted() -> None:
 
 
 def test_only_workers_with_connections_are_looked_into() -> None:
-    assert read_efforts(family(worker(1, connections=0))) == {}
+    assert read_efforts(family(worker(1, connections=0)), frozenset()) == {}
 
 
 def test_unread_connections_of_a_worker_are_counted() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        clients = [socket.create_connection(server.getsockname()) for _ in range(3)]
-        accepted = [server.accept()[0] for _ in clients]
-        try:
-            inodes = frozenset(os.fstat(each.fileno()).st_ino for each in accepted)
-            me = process(os.getpid(), started=1, connections=inodes)
-            ours = listener(address=f"127.0.0.1:{server.getsockname()[1]}")
-            seen = family(worker(1, process=me, connections=3), listeners=(ours,))
-            clients[0].sendall(b"GET")
-            clients[1].sendall(b"GET")
-            eventually("two wait unread", lambda: read_efforts(seen)[me.id].unread == 2)
-            accepted[0].recv(3)
-            eventually("one was read", lambda: read_efforts(seen)[me.id].unread == 1)
-        finally:
-            for each in (*clients, *accepted):
-                each.close()
+    ours = process(os.getpid(), started=1, connections=frozenset({1, 2, 3}))
+    seen = family(worker(1, process=ours, connections=3))
+    assert read_efforts(seen, frozenset({2, 3, 4}))[ours.id].unread == 2
+
+
+def test_a_worker_without_threads_beside_the_main_one_has_none_that_works(tmp_path: Path) -> None:
+    alone = family(worker(1, process=process(7, started=1, thread_count=1), connections=1))
+    (effort,) = read_efforts(alone, frozenset(), str(tmp_path)).values()
+    assert effort.busy == 0
 
 
 def test_a_worker_that_is_gone_tells_nothing() -> None:
-    gone = worker(1, process=process(2**22 + 1, started=1), connections=1)
-    (effort,) = read_efforts(family(gone)).values()
+    gone = worker(1, process=process(2**22 + 1, started=1, thread_count=2), connections=1)
+    (effort,) = read_efforts(family(gone), frozenset()).values()
     assert effort.busy is None
 
 

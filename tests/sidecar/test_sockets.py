@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.server import eventually
 from wsgi_sidecar.core.snapshot import Listener
-from wsgi_sidecar.netlink import Netlink, NetlinkError, _inodes, _messages, _unix_socket
+from wsgi_sidecar.netlink import Netlink, NetlinkError, _messages, _unix_socket, words
 from wsgi_sidecar.sockets import SocketTable, kinds_of
 
 WAYS = pytest.mark.parametrize("use_netlink", [True, False], ids=["netlink", "procfs"])
@@ -82,6 +83,12 @@ def test_a_unix_listener_has_its_path_queue_and_backlog(
     assert (seen.port, seen.queue, seen.backlog) == (None, 2, 5)
 
 
+def held(table: SocketTable, listeners: list[Listener]) -> frozenset[int]:
+    accepted = table.accepted(listeners)
+    assert accepted is not None
+    return accepted.inodes
+
+
 @WAYS
 @pytest.mark.parametrize("host", ["127.0.0.1", "::"])
 def test_held_are_the_accepted_connections_of_these_listeners_only(
@@ -92,7 +99,7 @@ def test_held_are_the_accepted_connections_of_these_listeners_only(
     accepted = {inode(connect(closing, server)) for server in (one, two, one)}
     connect(closing, other)
     connect(closing, one, accept=False)
-    assert table.held([found(table, one), found(table, two)]) == accepted
+    assert held(table, [found(table, one), found(table, two)]) == accepted
 
 
 @WAYS
@@ -104,9 +111,29 @@ def test_held_includes_what_the_peer_has_closed_and_we_have_not(
     accepted = closing.enter_context(server.accept()[0])
     client.close()
     assert accepted.recv(1) == b""
-    assert table.held([found(table, server)]) == {inode(accepted)}
+    assert held(table, [found(table, server)]) == {inode(accepted)}
     accepted.close()
-    assert table.held([found(table, server)]) == frozenset()
+    assert held(table, [found(table, server)]) == frozenset()
+
+
+@WAYS
+@pytest.mark.parametrize("host", ["127.0.0.1", "::"])
+def test_those_whose_bytes_nobody_has_read_are_told_apart(
+    closing: contextlib.ExitStack, use_netlink: bool, host: str
+) -> None:
+    table, server = opened(closing, use_netlink=use_netlink), serve(closing, host)
+    connect(closing, server)
+    speaker = closing.enter_context(socket.create_connection(server.getsockname()[:2]))
+    spoken_to = closing.enter_context(server.accept()[0])
+    speaker.sendall(b"GET")
+
+    def unread() -> frozenset[int]:
+        accepted = table.accepted([found(table, server)])
+        return accepted.unread if accepted is not None else frozenset()
+
+    eventually("the bytes wait", lambda: unread() == {inode(spoken_to)})
+    spoken_to.recv(3)
+    eventually("they were read", lambda: unread() == frozenset())
 
 
 def test_held_through_a_unix_listener(closing: contextlib.ExitStack, tmp_path: Path) -> None:
@@ -115,7 +142,7 @@ def test_held_through_a_unix_listener(closing: contextlib.ExitStack, tmp_path: P
     accepted = {inode(connect(closing, server)) for _ in range(2)}
     connect(closing, other)
     connect(closing, server, accept=False)
-    assert table.held([found(table, server)]) == accepted
+    assert held(table, [found(table, server)]) == accepted
 
 
 def test_many_ports_are_filtered_in_the_kernel(closing: contextlib.ExitStack) -> None:
@@ -123,15 +150,15 @@ def test_many_ports_are_filtered_in_the_kernel(closing: contextlib.ExitStack) ->
     accepted = {server.getsockname()[1]: inode(connect(closing, server)) for server in servers}
     netlink = closing.enter_context(contextlib.closing(Netlink()))
     for wanted in ([*accepted][:1], [*accepted][3:9], [*accepted]):
-        assert netlink.tcp_held("inet", wanted) == {accepted[port] for port in wanted}
-    assert netlink.tcp_held("inet", [1, 2, 65535]) == frozenset()
+        assert netlink.tcp_accepted("inet", wanted).inodes == {accepted[port] for port in wanted}
+    assert netlink.tcp_accepted("inet", [1, 2, 65535]).inodes == frozenset()
 
 
 def test_a_thousand_connections_in_many_datagrams_are_all_there(closing: contextlib.ExitStack) -> None:
     server = serve(closing, backlog=128)
     accepted = {inode(connect(closing, server)) for _ in range(400)}
     table = opened(closing)
-    assert table.held([found(table, server)]) == accepted
+    assert held(table, [found(table, server)]) == accepted
 
 
 def test_netlink_and_procfs_agree(closing: contextlib.ExitStack) -> None:
@@ -139,13 +166,13 @@ def test_netlink_and_procfs_agree(closing: contextlib.ExitStack) -> None:
     asked, read = opened(closing), opened(closing, use_netlink=False)
     for _ in range(5):
         connect(closing, server)
-    assert asked.held([found(asked, server)]) == read.held([found(read, server)])
+    assert asked.accepted([found(asked, server)]) == read.accepted([found(read, server)])
 
 
 def test_where_neither_can_be_read_the_answer_is_none(tmp_path: Path) -> None:
     blind = SocketTable(str(tmp_path), use_netlink=False)
     assert blind.listeners() is None
-    assert blind.held([Listener(inode=1, address="127.0.0.1:80", queue=0, backlog=1)]) is None
+    assert blind.accepted([Listener(inode=1, address="127.0.0.1:80", queue=0, backlog=1)]) is None
 
 
 def test_only_the_kinds_asked_for_are_told(closing: contextlib.ExitStack, tmp_path: Path) -> None:
@@ -171,7 +198,7 @@ def test_a_refused_question_says_so(closing: contextlib.ExitStack) -> None:
 @pytest.mark.parametrize("data", [b"", b"\0" * 7, b"\0" * 16, struct.pack("=IHHII", 8, 20, 0, 0, 0), b"\xff" * 64])
 def test_a_cut_datagram_is_read_as_far_as_it_goes(data: bytes) -> None:
     assert list(_messages(data)) == []
-    assert list(_inodes(data)) == []
+    assert list(words(data, 72, 68)) == []
 
 
 def test_a_cut_unix_answer_has_no_path() -> None:

@@ -1,7 +1,7 @@
 """Which threads of a worker work on a request, which connections wait inside it, and what the kernel turned away.
 
-In: workers, and the ports that the server listens on. Out: `Effort`s by worker; a count of dropped connections. Rule:
-only workers that hold connections are looked into; about 10 us a thread and 1 ms for every 1,000 connections, so not at
+In: workers, and connections with unread bytes. Out: `Effort`s by worker; a count of dropped connections. Rule: only
+workers that hold connections and have more than their main thread are looked into; about 10 us a thread, so not at
 every look. What the kernel refuses is None.
 """
 
@@ -11,47 +11,52 @@ from pathlib import Path
 from typing import Final
 
 from wsgi_contract.report import ProcessId
-from wsgi_sidecar.connections import Connections
 from wsgi_sidecar.core.demand import Effort
 from wsgi_sidecar.core.family import Family, Worker
 from wsgi_sidecar.core.syscalls import TABLES, Call, parse_call
-from wsgi_sidecar.netlink import NetlinkError
 
 _MOST_THREADS: Final = 256
 _TIMEOUT_ARGUMENT: Final = 3
+_CALL_BYTES: Final = 512
+_MACHINE: Final = os.uname().machine
 
 
-def read_efforts(family: Family, proc: Path = Path("/proc")) -> dict[ProcessId, Effort]:
-    """What goes on in each worker that holds connections."""
-    holding = [worker for worker in family.workers if worker.connections]
-    if not holding:
-        return {}
-    unread = _unread({listener.port for listener in family.listeners or () if listener.port is not None})
-    return {worker.process.id: _effort(worker, unread, proc) for worker in holding}
+def read_efforts(family: Family, unread: frozenset[int], proc: str = "/proc") -> dict[ProcessId, Effort]:
+    """What goes on in each worker that holds connections.
+
+    Args:
+        family: whose.
+        unread: inodes of connections with bytes that nobody has read.
+        proc: where /proc is.
+    """
+    return {worker.process.id: _effort(worker, unread, proc) for worker in family.workers if worker.connections}
 
 
-def _effort(worker: Worker, unread: frozenset[int], proc: Path) -> Effort:
-    folder, pid = proc / str(worker.process.id.pid) / "task", str(worker.process.id.pid)
-    held = worker.process.connections or frozenset()
+def _effort(worker: Worker, unread: frozenset[int], proc: str) -> Effort:
+    waiting = len((worker.process.connections or frozenset()) & unread)
+    if worker.process.thread_count == 1:
+        return Effort(busy=0, unread=waiting)
+    folder, pid = f"{proc}/{worker.process.id.pid}/task", str(worker.process.id.pid)
     try:
         tids = [tid for tid in os.listdir(folder) if tid != pid][:_MOST_THREADS]
     except OSError:
         return Effort(busy=None, unread=0)
-    return Effort(busy=_busy(folder, tids), unread=len(held & unread))
+    return Effort(busy=_busy(folder, tids), unread=waiting)
 
 
-def _busy(folder: Path, tids: Iterable[str]) -> int | None:
-    machine = os.uname().machine
-    if machine not in TABLES:
+def _busy(folder: str, tids: Iterable[str]) -> int | None:
+    if _MACHINE not in TABLES:
         return None
     busy = 0
     for tid in tids:
         try:
-            busy += not waits_for_work(parse_call((folder / tid / "syscall").read_text(), machine))
+            with open(f"{folder}/{tid}/syscall", "rb", buffering=0) as file:
+                call = parse_call(file.read(_CALL_BYTES).decode(), _MACHINE)
         except PermissionError:
             return None
         except OSError:
             continue  # the thread has ended
+        busy += not waits_for_work(call)
     return busy
 
 
@@ -61,19 +66,6 @@ def waits_for_work(call: Call | None) -> bool:
     One that waits for the interpreter's lock has a limit (the switch interval), so it is not.
     """
     return call is not None and call.name == "futex" and call.arguments[_TIMEOUT_ARGUMENT] == 0
-
-
-def _unread(ports: set[int]) -> frozenset[int]:
-    try:
-        kernel = Connections()
-    except NetlinkError:
-        return frozenset()
-    try:
-        return kernel.unread(ports)
-    except NetlinkError:
-        return frozenset()
-    finally:
-        kernel.close()
 
 
 def read_dropped(master: int, proc: Path = Path("/proc")) -> int | None:

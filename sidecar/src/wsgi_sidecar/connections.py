@@ -6,7 +6,7 @@ and about few connections.
 
 import socket
 import struct
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
@@ -16,7 +16,6 @@ from wsgi_sidecar.netlink import (
     _FAMILIES,
     _INET_REQUEST,
     ESTABLISHED,
-    HELD_STATES,
     AddressFamily,
     Netlink,
     _messages,
@@ -71,29 +70,17 @@ class Connections(Netlink):
         chosen = ports if len(ports) <= _MOST_PORTS else ()
         return tuple(self._connections(_WITH_INFO if traffic else 0, chosen))
 
-    def unread(self, ports: Collection[int]) -> frozenset[int]:
-        """Inodes of accepted connections on these local ports with bytes that nobody has read."""
-        found: set[int] = set()
-        for family in FAMILIES if ports else ():
-            for data, at, _ in self._answers(family, 0, HELD_STATES, ports):
-                receive, _, inode = _MESSAGE.unpack_from(data, at)[5:]
-                if receive and inode:
-                    found.add(inode)
-        return frozenset(found)
-
     def _connections(self, extensions: int, ports: Collection[int]) -> Iterator[TcpConnection]:
         for family in FAMILIES:
-            for data, at, end in self._answers(family, extensions, 1 << ESTABLISHED, ports):
-                yield _connection(data, at, end)
+            for data in self._datagrams(family, extensions, 1 << ESTABLISHED, ports):
+                whole = ((at, end) for at, end in _messages(data) if end - at >= _MESSAGE.size)
+                yield from (_connection(data, at, end) for at, end in whole)
 
-    def _answers(
+    def _datagrams(
         self, family: AddressFamily, extensions: int, states: int, ports: Collection[int]
-    ) -> Iterable[tuple[bytes, int, int]]:
+    ) -> Iterator[bytes]:
         request = _INET_REQUEST.pack(_FAMILIES[family], socket.IPPROTO_TCP, extensions, states)
-        for data in self._dump(request + (_port_filter(ports) if ports else b"")):
-            for at, end in _messages(data):
-                if end - at >= _MESSAGE.size:
-                    yield data, at, end
+        return self._dump(request + (_port_filter(ports) if ports else b""))
 
 
 def _connection(data: bytes, at: int, end: int) -> TcpConnection:

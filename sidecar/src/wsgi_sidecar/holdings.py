@@ -20,6 +20,7 @@ from wsgi_sidecar.core.family import CONTROL_SOCKET
 from wsgi_sidecar.core.kinship import Kinship
 from wsgi_sidecar.core.masters import is_candidate
 from wsgi_sidecar.core.snapshot import HeartbeatFile, Listener, Process
+from wsgi_sidecar.netlink import Accepted
 from wsgi_sidecar.open_files import OpenFiles
 from wsgi_sidecar.sockets import SocketTable, kinds_of
 
@@ -54,7 +55,7 @@ class Holdings:
         self._root = root
         self._open: dict[ProcessId, OpenFiles] = {}
         self._listeners: tuple[Listener, ...] | None = None
-        self._connections: frozenset[int] | None = None
+        self._accepted: Accepted | None = None
         self._looks_since_dump = _DUMP_EVERY
 
     def close(self) -> None:
@@ -62,19 +63,31 @@ class Holdings:
         self._keep(())
         self._looks_since_dump = _DUMP_EVERY
 
-    def read(self, master: Process, kinship: Kinship) -> Held:
-        """Look closely at the master and its children, and at the children of a master that is about to succeed it."""
+    @property
+    def unread(self) -> frozenset[int]:
+        """Inodes of accepted connections with bytes that nobody had read at the last dump."""
+        return self._accepted.unread if self._accepted is not None else frozenset()
+
+    def read(self, master: Process, kinship: Kinship, *, afresh: bool = False) -> Held:
+        """Look closely at the master and its children, and at the children of a master that is about to succeed it.
+
+        Args:
+            master: of the server.
+            kinship: of all processes of this look.
+            afresh: dump the connections in any case.
+        """
         holders = self._with_children(master, kinship)
         for successor in _successors(holders):
             holders += self._with_children(successor.process, kinship)[1:]
         self._keep(holder.process.id for holder in holders)
         changed = any(holder.changed() for holder in holders)
         self._looks_since_dump += 1
-        if changed or self._looks_since_dump >= _DUMP_EVERY:
+        if changed or afresh or self._looks_since_dump >= _DUMP_EVERY:
             self._dump(holders)
         else:
             self._refresh_queues()
-        told = _tell(holders, self._listeners, self._connections)
+        connections = self._accepted.inodes if self._accepted is not None else None
+        told = _tell(holders, self._listeners, connections)
         vanished = tuple(holder.process.id for holder in holders if holder.gone)
         return Held(processes=told, vanished=vanished, listeners=self._listeners)
 
@@ -83,8 +96,8 @@ class Holdings:
         self._looks_since_dump = 0
         listening = self._sockets.listeners()
         self._listeners = None if listening is None else _held_by(holders, listening)
-        self._connections = self._sockets.held(self._listeners) if self._listeners is not None else None
-        _attribute(holders, self._connections or frozenset())
+        self._accepted = self._sockets.accepted(self._listeners) if self._listeners is not None else None
+        _attribute(holders, self._accepted.inodes if self._accepted is not None else frozenset())
 
     def _refresh_queues(self) -> None:
         """Ask for the listeners again that we know; a master that opened another has another number of files."""
@@ -100,14 +113,16 @@ class Holdings:
             FileNotFoundError: the process is gone.
             ProcessLookupError: likewise.
         """
-        held = self._sockets.held(listeners)
+        accepted = self._sockets.accepted(listeners)
         try:
             files = self._open.get(process) or OpenFiles(process.pid, self._root)
         except PermissionError:
             return None
         try:
-            files.scan(held or ())
-            return files.sockets & held if held is not None else None
+            if not listeners:
+                return frozenset()
+            files.scan(accepted.inodes if accepted is not None else ())
+            return files.sockets & accepted.inodes if accepted is not None else None
         finally:
             if process not in self._open:
                 files.close()

@@ -48,6 +48,9 @@ _HEADER: Final = struct.Struct("=IHHII")
 _INET_REQUEST: Final = struct.Struct("=BBBxI48x")
 _UNIX_REQUEST: Final = struct.Struct("=BBHIII8x")
 _INET_ANSWER: Final = struct.Struct("=B3x2s2x16s16x12x4xII4xI")
+_RECEIVE_QUEUE_AT: Final = 56
+_INODE_AT: Final = 68
+"""Where these stand in inet_diag_msg."""
 _UNIX_ANSWER: Final = struct.Struct("=BBBxI8x")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _OPERATION: Final = struct.Struct("=BBH")
@@ -93,6 +96,23 @@ class UnixSocket:
     send_queue: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """Connections that somebody accepted, by their inodes.
+
+    Attributes:
+        inodes: all of them.
+        unread: those with bytes that nobody has read yet.
+    """
+
+    inodes: frozenset[int] = frozenset()
+    unread: frozenset[int] = frozenset()
+
+    def __or__(self, other: "Accepted") -> "Accepted":
+        """Both together."""
+        return Accepted(inodes=self.inodes | other.inodes, unread=self.unread | other.unread)
+
+
 class Netlink:
     """An open conversation with the kernel's sock_diag.
 
@@ -118,13 +138,18 @@ class Netlink:
         """Listening TCP sockets of this network namespace."""
         return tuple(self._tcp(family, 1 << LISTEN, b""))
 
-    def tcp_held(self, family: AddressFamily, ports: Collection[int]) -> frozenset[int]:
-        """Inodes of accepted TCP connections on these local ports, filtered by the kernel."""
+    def tcp_accepted(self, family: AddressFamily, ports: Collection[int]) -> Accepted:
+        """Accepted TCP connections on these local ports, filtered by the kernel."""
         request = _INET_REQUEST.pack(_FAMILIES[family], socket.IPPROTO_TCP, 0, HELD_STATES) + _port_filter(ports)
         inodes: set[int] = set()
+        unread: set[int] = set()
         for data in self._dump(request):
-            inodes.update(_inodes(data))
-        return frozenset(inodes - {0})
+            told = words(data, _INET_ANSWER.size, _INODE_AT, _RECEIVE_QUEUE_AT)
+            for inode, queue in told:
+                inodes.add(inode)
+                if queue:
+                    unread.add(inode)
+        return Accepted(inodes=frozenset(inodes - {0}), unread=frozenset(unread - {0}))
 
     def unix_sockets(self, states: int) -> tuple[UnixSocket, ...]:
         """Unix stream sockets in these states (a bit mask)."""
@@ -187,18 +212,27 @@ def _messages(data: bytes) -> Iterator[tuple[int, int]]:
         at += (length + 3) & ~3
 
 
-def _inodes(data: bytes) -> Iterable[int]:
-    """The inode of each answer: the last field of inet_diag_msg, at 68 behind the header.
-
-    A datagram's messages are nearly always of one length: then a stride through 32-bit words does it, at a fifth of
-    the cost of reading them one by one.
-    """
+def stride_of(data: bytes) -> int | None:
+    """The length of each message of a datagram, headers included; None where they differ or the last one is cut."""
     stride = int.from_bytes(data[:4], sys.byteorder)
-    if stride >= _HEADER.size + _INET_ANSWER.size and stride % 4 == 0 and len(data) % stride == 0:
-        words = memoryview(data).cast("I")
-        if set(words[:: stride // 4].tolist()) == {stride}:
-            return words[(_HEADER.size + 68) // 4 :: stride // 4].tolist()
-    return [struct.unpack_from("=I", data, at + 68)[0] for at, end in _messages(data) if end - at >= _INET_ANSWER.size]
+    if stride < _HEADER.size or stride % 4 or len(data) % stride:
+        return None
+    lengths = memoryview(data).cast("I")[:: stride // 4].tolist()
+    return stride if lengths.count(stride) == len(lengths) else None
+
+
+def words(data: bytes, least: int, *offsets: int) -> Iterable[tuple[int, ...]]:
+    """The 32-bit words at these offsets behind the header, for each message of at least so many bytes behind it.
+
+    A datagram's messages are nearly always of one length: then strides through it do, at a fifth of the cost of reading
+    them one by one.
+    """
+    stride = stride_of(data)
+    if stride is not None and stride >= _HEADER.size + least:
+        every = memoryview(data).cast("I")
+        return zip(*(every[(_HEADER.size + at) // 4 :: stride // 4].tolist() for at in offsets), strict=True)
+    whole = (at for at, end in _messages(data) if end - at >= least)
+    return [tuple(struct.unpack_from("=I", data, at + offset)[0] for offset in offsets) for at in whole]
 
 
 def _tcp_socket(data: bytes, at: int) -> TcpSocket:

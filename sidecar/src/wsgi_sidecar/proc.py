@@ -52,11 +52,12 @@ class ProcReader:
         self._holdings.close()
         self._turns.close()
 
-    def look(self, within: int | None = None) -> Snapshot:
+    def look(self, within: int | None = None, *, afresh: bool = False) -> Snapshot:
         """Take one look.
 
         Args:
             within: pid of a process that is the server's master or above it; None looks for the master everywhere.
+            afresh: ask for all connections in any case, not only where something changed.
         """
         at, monotonic = time.time(), time.monotonic()
         processes = self._table.read()
@@ -69,7 +70,7 @@ class ProcReader:
         if master is None:
             self._holdings.close()
         else:
-            held = self._holdings.read(master, kinship)
+            held = self._holdings.read(master, kinship, afresh=afresh)
             listeners = held.listeners
             processes |= {process.id.pid: process for process in held.processes}
             for identity in held.vanished:
@@ -90,6 +91,10 @@ class ProcReader:
         """Inodes of all sockets that the server's own processes held at the last look; see `Holdings.sockets`."""
         return self._holdings.sockets()
 
+    def unread(self) -> frozenset[int]:
+        """Inodes of the server's connections with bytes that nobody had read when they were last asked for."""
+        return self._holdings.unread
+
     def closeup(self, process: ProcessId, listeners: Collection[Listener]) -> Closeup | None:
         """Look closely at one process; None if it is gone.
 
@@ -100,7 +105,7 @@ class ProcReader:
         monotonic = time.monotonic()
         try:
             threads = _threads(f"{self._root}/{process.pid}/task", process.pid)
-            connections = self._holdings.connections(process, listeners) if listeners else frozenset[int]()
+            connections = self._holdings.connections(process, listeners)
             # Read last: had the pid been reused, what was read before might be the newcomer's.
             if _started(_read(f"{self._root}/{process.pid}/stat")) != process.started:
                 return None

@@ -24,7 +24,9 @@ from wsgi_sidecar.proc import ProcReader
 from wsgi_sidecar.shared_sockets import SharedSockets
 from wsgi_sidecar.surroundings import Surroundings, read_surroundings
 
-DEMAND_EVERY_S: Final = 5.0
+DEMAND_EVERY_S: Final = 4.5
+"""Five looks at the usual interval, whose jitter must not make six of them: the connections are dumped every fifth look
+anyway, and one dump serves both."""
 PSS_EVERY_S: Final = 10.0
 """A leak takes minutes; the largest workers cost milliseconds to measure."""
 SURROUNDINGS_EVERY_S: Final = 30.0
@@ -56,12 +58,23 @@ class Rounds:
         self._kills: tuple[int, ...] = ()
         self._facts: Facts | None = None
         self._counted: Family | None = None
+        self._threaded = False
         self._weighed_at = float("-inf")
 
     def close(self) -> None:
         """Let go of every descriptor; the next round opens them again."""
         self._cgroups.close()
         self._begin(None)
+
+    def wants_connections(self, monotonic: float) -> bool:
+        """Whether the round after a look at this time needs to know which connections wait."""
+        return self._threaded and self._demand_is_due(monotonic)
+
+    def _demand_is_due(self, monotonic: float) -> bool:
+        # What could not be told is tried again at once: a server that starts has no workers yet.
+        if self._counted is None or self._last.saturation is None:
+            return True
+        return monotonic - self._counted.monotonic >= DEMAND_EVERY_S
 
     def go(
         self, family: Family, terms: Terms, settings: tuple[Setting, ...], policy: Policy, grace_s: float | None = None
@@ -113,16 +126,11 @@ class Rounds:
     def _counted_again(
         self, around: Circumstances, family: Family, terms: Terms, settings: tuple[Setting, ...]
     ) -> Circumstances:
-        before = self._counted
-        # What could not be told is tried again at once: a server that starts has no workers yet.
-        if (
-            around.saturation is not None
-            and before is not None
-            and family.monotonic - before.monotonic < DEMAND_EVERY_S
-        ):
+        if not self._demand_is_due(family.monotonic):
             return around
-        self._counted = family
-        efforts = read_efforts(family, self._proc) if style(terms.worker_class) == "gthread" else {}
+        before, self._counted = self._counted, family
+        self._threaded = style(terms.worker_class) == "gthread"
+        efforts = read_efforts(family, self._reader.unread(), str(self._proc)) if self._threaded else {}
         now = demand(family, before, terms, _threads(settings), efforts)
         if now is None:
             return replace(around, saturation=None, busy={})

@@ -11,7 +11,16 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Literal
 
 from wsgi_sidecar.core.snapshot import Listener
-from wsgi_sidecar.netlink import CLOSE_WAIT, ESTABLISHED, HELD_STATES, LISTEN, AddressFamily, Netlink, NetlinkError
+from wsgi_sidecar.netlink import (
+    CLOSE_WAIT,
+    ESTABLISHED,
+    HELD_STATES,
+    LISTEN,
+    Accepted,
+    AddressFamily,
+    Netlink,
+    NetlinkError,
+)
 
 Kind = AddressFamily | Literal["unix"]
 KINDS: Final[tuple[Kind, ...]] = ("inet", "inet6", "unix")
@@ -67,20 +76,20 @@ class SocketTable:
         except OSError:
             return None
 
-    def held(self, listeners: Collection[Listener]) -> frozenset[int] | None:
-        """Inodes of connections that came through these listeners and that somebody accepted.
+    def accepted(self, listeners: Collection[Listener]) -> Accepted | None:
+        """Connections that came through these listeners and that somebody accepted.
 
-        ESTABLISHED or CLOSE_WAIT ones only; None where nothing tells them.
+        ESTABLISHED or CLOSE_WAIT ones only; None where nothing tells them. Unread bytes are told of TCP alone.
         """
         ports = frozenset(listener.port for listener in listeners if listener.port is not None)
         families: list[AddressFamily] = [family for family, _ in _TCP_FILES if family in kinds_of(listeners)]
         paths = frozenset(each.address.removeprefix("unix:") for each in listeners if each.port is None)
         try:
-            return _asked_held(self._netlink(), families, ports, paths)
+            return _asked_accepted(self._netlink(), families, ports, paths)
         except NetlinkError:
             self.close()
         try:
-            return frozenset(self._read_held(ports, paths)) - {0}
+            return self._read_accepted(ports, paths)
         except OSError:
             return None
 
@@ -97,14 +106,20 @@ class SocketTable:
                 if state == LISTEN:
                     yield Listener(inode=inode, address=_address(family, host, port), queue=queue, backlog=None)
 
-    def _read_held(self, ports: Collection[int], paths: Collection[str]) -> Iterator[int]:
-        for family, name in _TCP_FILES if ports else ():
-            for _, port, state, _, inode in self._tcp_lines(family, name):
-                if port in ports and state in _HELD:
-                    yield inode
-        for fields in self._lines("unix") if paths else ():
-            if len(fields) > 7 and fields[5] == _CONNECTED and fields[7] in paths:
-                yield int(fields[6])
+    def _read_accepted(self, ports: Collection[int], paths: Collection[str]) -> Accepted:
+        queues = {
+            inode: queue
+            for family, name in (_TCP_FILES if ports else ())
+            for _, port, state, queue, inode in self._tcp_lines(family, name)
+            if inode and port in ports and state in _HELD
+        }
+        unix = {
+            int(fields[6])
+            for fields in (self._lines("unix") if paths else ())
+            if len(fields) > 7 and fields[5] == _CONNECTED and fields[7] in paths
+        }
+        unread = frozenset(inode for inode, queue in queues.items() if queue)
+        return Accepted(inodes=frozenset(queues.keys() | unix - {0}), unread=unread)
 
     def _tcp_lines(self, family: AddressFamily, name: str) -> Iterator[tuple[str, int, int, int, int]]:
         """Local host, local port, state, receive queue, inode of each line."""
@@ -134,13 +149,16 @@ def _asked_listeners(netlink: Netlink, kinds: Collection[Kind]) -> Iterator[List
         yield Listener(inode=unix.inode, address=address, queue=unix.receive_queue, backlog=unix.send_queue)
 
 
-def _asked_held(
+def _asked_accepted(
     netlink: Netlink, families: Iterable[AddressFamily], ports: Collection[int], paths: Collection[str]
-) -> frozenset[int]:
-    held = frozenset[int]().union(*(netlink.tcp_held(family, ports) for family in families))
+) -> Accepted:
+    accepted = Accepted()
+    for family in families:
+        accepted |= netlink.tcp_accepted(family, ports)
     if not paths:
-        return held
-    return held | {unix.inode for unix in netlink.unix_sockets(HELD_STATES) if unix.inode and unix.path in paths}
+        return accepted
+    unix = (unix.inode for unix in netlink.unix_sockets(HELD_STATES) if unix.inode and unix.path in paths)
+    return accepted | Accepted(inodes=frozenset(unix))
 
 
 def _address(family: AddressFamily, host: str, port: int) -> str:

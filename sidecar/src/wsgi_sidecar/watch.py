@@ -153,7 +153,8 @@ class Watch:
         """
         ground, earlier = self._ground, self._view
         orders = ground.policy_file.read()
-        snapshot = ground.reader.look(ground.within)
+        afresh = self._rounds.wants_connections(time.monotonic())
+        snapshot = ground.reader.look(ground.within, afresh=afresh)
         before = earlier.family if earlier else None
         timeout_s = terms(None, earlier.settings).timeout_s if earlier else None
         family = self._gather(snapshot, before, timeout_s)

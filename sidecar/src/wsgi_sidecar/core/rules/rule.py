@@ -65,7 +65,8 @@ class Sight:
         terms: what the server was told to be.
         policy: in force.
         waits: what the threads of the processes wait on that some rule wished for; empty while wishing.
-        exchanges: of all accepted TCP connections; None where no rule wished for them, or the kernel refused.
+        exchanges: of accepted TCP connections whose client waits; None where no rule wished for them, or the kernel
+            refused.
         departed: workers that ended since the look before.
     """
 
@@ -86,7 +87,7 @@ class Wishes:
 
     Attributes:
         waits: processes whose threads are to be looked at: some .2 ms a thread.
-        exchanges: whether the clocks of all accepted connections are: some 3 ms for 1,000.
+        exchanges: whether the clocks of all accepted connections are: some 2 ms for 1,000.
     """
 
     waits: frozenset[ProcessId] = frozenset()
