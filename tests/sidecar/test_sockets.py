@@ -11,7 +11,7 @@ import pytest
 
 from tests.servers.server import eventually
 from wsgi_sidecar.core.snapshot import Listener
-from wsgi_sidecar.netlink import Netlink, NetlinkError, _messages, _unix_socket, words
+from wsgi_sidecar.netlink import Netlink, NetlinkError, _messages, _unix_socket, columns
 from wsgi_sidecar.sockets import SocketTable, kinds_of
 
 WAYS = pytest.mark.parametrize("use_netlink", [True, False], ids=["netlink", "procfs"])
@@ -198,7 +198,7 @@ def test_a_refused_question_says_so(closing: contextlib.ExitStack) -> None:
 @pytest.mark.parametrize("data", [b"", b"\0" * 7, b"\0" * 16, struct.pack("=IHHII", 8, 20, 0, 0, 0), b"\xff" * 64])
 def test_a_cut_datagram_is_read_as_far_as_it_goes(data: bytes) -> None:
     assert list(_messages(data)) == []
-    assert list(words(data, 72, 68)) == []
+    assert list(columns(data, 72, 68)) == [[]]
 
 
 def test_a_cut_unix_answer_has_no_path() -> None:

@@ -5,7 +5,7 @@ looked at through /proc/PID/root, so that it is the server container's view and 
 container sees only its own cgroup (a pod), that is all there is; where it sees ancestors (a bare machine), the tightest
 limit on the way to the top counts.
 
-The files stay open between looks: a look is then one pread each. Limits are read anew every time, because Kubernetes
+The files stay open between readings: one is then a pread each. Limits are read anew every time, because Kubernetes
 resizes containers in place; a server that was moved to another cgroup is noticed by /proc/PID/cgroup.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from wsgi_contract.report import ProcessId, Unknown
-from wsgi_sidecar.core.limits import Limits, Pressure, Version, limits_of, pressure_of
+from wsgi_sidecar.core.limits import Limits, Pressure, Version, counters, limits_of, pressure_of
 from wsgi_sidecar.mounts import Mount, read_mounts
 
 _LIMIT_FILES: Final[Mapping[Version, Mapping[str, tuple[str, ...]]]] = {
@@ -44,6 +44,7 @@ _OWN_FILES: Final[Mapping[Version, Mapping[str, tuple[str, ...]]]] = {
         ),
     },
 }  # fmt: skip
+_OOM_FILES: Final[Mapping[Version, str]] = {1: "memory.oom_control", 2: "memory.events"}
 # Files that only the top of a hierarchy has (v1), or that only the top has not (v2).
 _ONLY_TOP_V1: Final = "release_agent"
 _NEVER_TOP_V2: Final = "cgroup.type"
@@ -105,6 +106,16 @@ class Cgroups:
         limits = limits_of(self._version, texts)
         pressure = pressure_of(self._version, texts[0] if texts else {})
         return Resources(limits=limits, pressure=pressure, unknowns=tuple(_gaps(limits, pressure)))
+
+    def oom_kills(self, server: ProcessId) -> int | None:
+        """One number of `pressure` alone, at a tenth of the cost; None where it cannot be told, or before a `read`."""
+        own = self._levels[0].fds if self._levels and server == self._server else {}
+        descriptor = own.get(_OOM_FILES[self._version])
+        try:
+            text = os.pread(descriptor, _LARGEST_FILE, 0) if descriptor is not None else b""
+        except OSError:
+            return None
+        return counters(text.decode(errors="replace")).get("oom_kill")
 
     def close(self) -> None:
         """Give the open files back; the next look opens them anew."""

@@ -12,6 +12,7 @@ import select
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -28,6 +29,8 @@ PYTHON_IGNORES: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 """Python ignores these two for itself, and what is ignored stays so over exec."""
 SI_KERNEL: Final = 128
 """si_code of a signal that the kernel made, for example for Ctrl-C: the whole foreground group has got it already."""
+LAST_WORDS_S: Final = 0.5
+"""How long the pages still tell what happened after the process that was watched has ended."""
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
 
@@ -136,8 +139,9 @@ def wait_for_end(signals: frozenset[signal.Signals], pidfd: int | None) -> str:
 
 
 def _tell_of_end(pidfd: int, waiting: int) -> None:
-    """Wake the thread that waits for signals once the process has ended."""
+    """Wake the thread that waits for signals a moment after the process has ended."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     poll.poll()
+    time.sleep(LAST_WORDS_S)
     signal.pthread_kill(waiting, signal.SIGCHLD)

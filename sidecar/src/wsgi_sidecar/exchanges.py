@@ -19,7 +19,16 @@ from wsgi_sidecar.connections import (
     _address,
 )
 from wsgi_sidecar.core.exchanges import Exchange
-from wsgi_sidecar.netlink import _ATTRIBUTE, _HEADER, CLOSE_WAIT, HELD_STATES, NetlinkError, _messages, stride_of, words
+from wsgi_sidecar.netlink import (
+    _ATTRIBUTE,
+    _HEADER,
+    CLOSE_WAIT,
+    HELD_STATES,
+    NetlinkError,
+    _messages,
+    columns,
+    stride_of,
+)
 
 _CLOCKS: Final = struct.Struct("=B43xI4xI64xQQ")
 """tcp_info: state, last_data_sent and last_data_recv in ms, bytes_acked and bytes_received (linux/tcp.h, Linux 4.1)."""
@@ -66,9 +75,10 @@ def _waiting(data: bytes) -> Iterable[tuple[int, int]]:
         return _messages(data)
     clocks = info + _ATTRIBUTE.size
     places = (info, clocks + _SAID_AT, clocks + _HEARD_AT, clocks + _CONFIRMED_AT, clocks + _CONFIRMED_AT + 4)
+    told = columns(data, stride - _HEADER.size, *places)
     return [
         (number * stride + _HEADER.size, (number + 1) * stride)
-        for number, (name, said, heard, low, high) in enumerate(words(data, stride - _HEADER.size, *places))
+        for number, (name, said, heard, low, high) in enumerate(zip(*told, strict=True))
         if heard < said or (heard == said and not (low or high)) or name >> 16 != _INET_DIAG_INFO
     ]
 

@@ -269,5 +269,5 @@ def _told(
         fd_count=files.count_at_scan,
         heartbeats=tuple(beats[inode] for inode in files.heartbeat_inodes if inode in beats),
         listeners=None if listening is None else files.sockets & listening,
-        connections=None if connections is None else files.sockets & connections,
+        connections=None if connections is None else files.held(connections),
     )

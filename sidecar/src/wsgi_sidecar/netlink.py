@@ -15,6 +15,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+from itertools import compress
 from typing import Final, Literal
 
 AddressFamily = Literal["inet", "inet6"]
@@ -144,11 +145,9 @@ class Netlink:
         inodes: set[int] = set()
         unread: set[int] = set()
         for data in self._dump(request):
-            told = words(data, _INET_ANSWER.size, _INODE_AT, _RECEIVE_QUEUE_AT)
-            for inode, queue in told:
-                inodes.add(inode)
-                if queue:
-                    unread.add(inode)
+            found, queues = columns(data, _INET_ANSWER.size, _INODE_AT, _RECEIVE_QUEUE_AT)
+            inodes.update(found)
+            unread.update(compress(found, queues))
         return Accepted(inodes=frozenset(inodes - {0}), unread=frozenset(unread - {0}))
 
     def unix_sockets(self, states: int) -> tuple[UnixSocket, ...]:
@@ -221,18 +220,23 @@ def stride_of(data: bytes) -> int | None:
     return stride if lengths.count(stride) == len(lengths) else None
 
 
-def words(data: bytes, least: int, *offsets: int) -> Iterable[tuple[int, ...]]:
-    """The 32-bit words at these offsets behind the header, for each message of at least so many bytes behind it.
+def columns(data: bytes, least: int, *offsets: int) -> Iterable[list[int]]:
+    """For each of these offsets behind the header the 32-bit words there, of all messages that are long enough.
 
     A datagram's messages are nearly always of one length: then strides through it do, at a fifth of the cost of reading
     them one by one.
+
+    Args:
+        data: the datagram.
+        least: bytes behind the header that a message must have.
+        offsets: of the words.
     """
     stride = stride_of(data)
     if stride is not None and stride >= _HEADER.size + least:
         every = memoryview(data).cast("I")
-        return zip(*(every[(_HEADER.size + at) // 4 :: stride // 4].tolist() for at in offsets), strict=True)
-    whole = (at for at, end in _messages(data) if end - at >= least)
-    return [tuple(struct.unpack_from("=I", data, at + offset)[0] for offset in offsets) for at in whole]
+        return [every[(_HEADER.size + offset) // 4 :: stride // 4].tolist() for offset in offsets]
+    whole = [at for at, end in _messages(data) if end - at >= least]
+    return [[struct.unpack_from("=I", data, at + offset)[0] for at in whole] for offset in offsets]
 
 
 def _tcp_socket(data: bytes, at: int) -> TcpSocket:

@@ -45,6 +45,8 @@ class OpenFiles:
         self.heartbeat_inodes: frozenset[int] = frozenset()
         self.count_at_scan = -1
         self._trusting = 0
+        self._asked: frozenset[int] | None = None
+        self._held: frozenset[int] = frozenset()
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -83,7 +85,14 @@ class OpenFiles:
             self._sort(name, sockets, heartbeats)
         self._sockets, self._heartbeats, self.count_at_scan = sockets, heartbeats, len(names)
         self.sockets = frozenset(sockets.values())
+        self._asked = None
         self.heartbeat_inodes = frozenset(heartbeats.values())
+
+    def held(self, inodes: frozenset[int]) -> frozenset[int]:
+        """Which of these sockets it holds; remembered while it is asked about the same ones and was not read anew."""
+        if self._asked is not inodes:
+            self._asked, self._held = inodes, self.sockets & inodes
+        return self._held
 
     def _sort(self, name: str, sockets: dict[str, int], heartbeats: dict[str, int]) -> None:
         try:

@@ -19,7 +19,7 @@ from wsgi_sidecar.core.snapshot import Process
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _YOUNG_LOOKS: Final = 5
-_REVALIDATE_EVERY: Final = 30
+_REVALIDATE_EVERY: Final = 60
 _KERNEL_THREADS_EVERY: Final = 60
 """Looks after which a pid that was a kernel thread's is asked again: it may have been reused."""
 _OPEN_DESCRIPTORS: Final = 256

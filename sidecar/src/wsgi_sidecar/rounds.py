@@ -27,6 +27,8 @@ from wsgi_sidecar.surroundings import Surroundings, read_surroundings
 DEMAND_EVERY_S: Final = 4.5
 """Five looks at the usual interval, whose jitter must not make six of them: the connections are dumped every fifth look
 anyway, and one dump serves both."""
+RESOURCES_EVERY_S: Final = 4.5
+"""Limits and pressure; at once when the kernel's count of OOM kills has changed."""
 PSS_EVERY_S: Final = 10.0
 """A leak takes minutes; the largest workers cost milliseconds to measure."""
 SURROUNDINGS_EVERY_S: Final = 30.0
@@ -55,6 +57,7 @@ class Rounds:
         self._surroundings: Surroundings | None = None
         self._surroundings_at = 0.0
         self._last = Circumstances()
+        self._resources_at = float("-inf")
         self._kills: tuple[int, ...] = ()
         self._facts: Facts | None = None
         self._counted: Family | None = None
@@ -90,13 +93,10 @@ class Rounds:
         """
         if family.master.id != self._master:
             self._begin(family.master.id)
-        resources = self._cgroups.read(family.master.id)
+        around = self._with_resources(family)
         around = replace(
-            self._last,
-            limits=resources.limits,
-            pressure=resources.pressure,
-            unknowns=resources.unknowns,
-            oom_kills=self._oom_kills(resources.pressure.oom_kills),
+            around,
+            oom_kills=self._oom_kills(around.pressure.oom_kills),
             shared=self._sharing.look(family, self._reader.sockets()),
             dropped=self._dropped(family),
             pss_bytes=self._weighed(family, policy),
@@ -104,6 +104,15 @@ class Rounds:
         around = self._counted_again(around, family, terms, settings)
         self._last = replace(around, findings=self._linted(around, family, terms, settings, grace_s))
         return self._last
+
+    def _with_resources(self, family: Family) -> Circumstances:
+        last, master = self._last, family.master.id
+        old = family.monotonic - self._resources_at >= RESOURCES_EVERY_S
+        if not old and self._cgroups.oom_kills(master) == last.pressure.oom_kills:
+            return last
+        self._resources_at = family.monotonic
+        now = self._cgroups.read(master)
+        return replace(last, limits=now.limits, pressure=now.pressure, unknowns=now.unknowns)
 
     def _dropped(self, family: Family) -> int | None:
         """Asked for while somebody waits: only a full queue turns anybody away."""

@@ -8,8 +8,8 @@ may hold its siblings' files besides its own: the eldest child that holds a file
 cannot be read, its children that look like gunicorns are taken, and the Family says so (`by_title`).
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from wsgi_contract.report import Orphan, ProcessId, ServerKind, WorkerState
@@ -79,10 +79,15 @@ class Family:
     sees_all_orphans: bool = True
     has_arbiter: bool = True
     untouchable: str | None = None
+    _by_id: Mapping[ProcessId, Worker] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Index the workers: each of them is asked for several times a look."""
+        object.__setattr__(self, "_by_id", {worker.process.id: worker for worker in self.workers})
 
     def worker(self, process: ProcessId) -> Worker | None:
         """The worker that is this very process, if it still lives."""
-        return next((worker for worker in self.workers if worker.process.id == process), None)
+        return self._by_id.get(process)
 
 
 def gather(

@@ -105,7 +105,7 @@ def _beats(worker: Worker) -> bool:
 
 def judge(sight: Sight, memory: Tracks) -> Verdict:
     """Carry each suspect's track on, or begin it anew; a track as long as the window is a fault."""
-    wanted = suspects(sight, memory)
+    wanted = suspects(sight, memory) if sight.closeups else frozenset[ProcessId]()
     tracks = {who: _followed(memory.get(who), now, sight) for who, now in sight.closeups.items() if who in wanted}
     workers = [(worker, tracks[worker.process.id]) for worker in sight.family.workers if worker.process.id in tracks]
     window_s = sight.policy.frozen_window_s

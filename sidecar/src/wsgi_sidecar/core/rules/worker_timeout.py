@@ -96,6 +96,8 @@ def _timed_out(sight: Sight, memory: Lateness) -> list[TimedOut]:
 
 def _seen(sight: Sight, memory: Lateness) -> Mapping[ProcessId, Wait]:
     """The last wait of every living worker that was looked at; a beat makes it history."""
+    if not (sight.waits or memory.waits):
+        return {}
     late = {w.process.id for w in sight.family.workers if _late(w, sight.terms, Lateness())}
     ending = {w.process.id for w in sight.family.workers if _ending(w, sight.terms)} & memory.waits.keys()
     seen = {who: waits.threads[0] for who, waits in sight.waits.items() if waits.threads and who not in ending}
