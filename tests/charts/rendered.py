@@ -29,6 +29,7 @@ VARIANTS: Final[dict[str, Values]] = {
         "sidecar": {"image": {"repository": "registry.example:5000/team/wsgi-sidecar", "digest": "sha256:" + "b" * 64}},
         "imagePullSecrets": [{"name": "pull"}],
     },
+    "reports behind a token": {"reports": {"auth": "token"}},
     "somebody else's account and roles": {
         "serviceAccount": {"create": False, "name": "given"},
         "rbac": {"create": False},

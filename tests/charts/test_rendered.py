@@ -31,18 +31,19 @@ def test_lint_finds_no_fault(values: Values) -> None:
 def test_the_pod_is_what_restricted_pod_security_asks_for(values: Values) -> None:
     things = render(values)
     pod = one(things, "Deployment")["spec"]["template"]["spec"]
+    guarded = values.get("reports", {}).get("auth") == "token"
     assert pod["securityContext"] == {
         "runAsNonRoot": True,
         "runAsUser": 65532,
         "runAsGroup": 65532,
         "seccompProfile": {"type": "RuntimeDefault"},
-    }
+    } | ({"fsGroup": 65532} if guarded else {})
     assert container(things)["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    assert "volumes" not in pod
+    assert [list(volume) for volume in pod.get("volumes", ())] == ([["name", "secret"]] if guarded else [])
     assert {"hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"}.isdisjoint(pod)
 
 

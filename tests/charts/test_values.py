@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterator
@@ -54,6 +55,7 @@ def test_schema_and_values_hold_the_same_names() -> None:
         ({"log": {"format": "xml"}}, ["/log/format", "'json', 'text'"]),
         ({"reports": {"intervalSeconds": 0}}, ["/reports/intervalSeconds", "minimum"]),
         ({"reports": {"timeoutSeconds": 0}}, ["/reports/timeoutSeconds", "exclusiveMinimum"]),
+        ({"reports": {"auth": "mtls"}}, ["/reports/auth", "'none', 'token'"]),
         ({"serviceAccount": {"create": False}}, ["/serviceAccount/name"]),
         ({"resources": {"limits": {"memory": "lots"}}}, ["/resources/limits/memory", "'lots'"]),
         ({"resources": {"limit": {}}}, ["/resources", "limit"]),
@@ -105,6 +107,7 @@ def test_values_reach_the_operator_through_its_environment() -> None:
         "WSGI_OPERATOR_ADMISSION": "true",
         "WSGI_OPERATOR_REPORT_INTERVAL_SECONDS": "2.5",
         "WSGI_OPERATOR_REPORT_TIMEOUT_SECONDS": "1",
+        "WSGI_OPERATOR_REPORT_AUTH": "none",
         "WSGI_OPERATOR_LOG_LEVEL": "debug",
         "WSGI_OPERATOR_LOG_FORMAT": "text",
         "WSGI_OPERATOR_PORT": "9000",
@@ -123,6 +126,31 @@ def test_several_operators_share_a_lease_of_their_own_namespace_and_one_needs_no
     assert one(things, "Deployment")["spec"]["replicas"] == 2
     alone = {entry["name"] for entry in container(render({}))["env"]}
     assert alone.isdisjoint({"WSGI_OPERATOR_LEASE", "POD_NAME", "POD_NAMESPACE"})
+
+
+def test_a_token_needs_a_key_that_the_chart_makes_or_somebody_names() -> None:
+    assert not [thing for thing in render({}) if thing["kind"] == "Secret"]
+    things = render({"reports": {"auth": "token"}})
+    secret = one(things, "Secret")
+    assert secret["metadata"]["name"] == "wsgi-wsgi-operator-report-keys"
+    assert secret["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert len(base64.b64decode(secret["data"]["current"])) == 64
+    assert secret["data"] != one(render({"reports": {"auth": "token"}}), "Secret")["data"]
+    assert keys_of(things) == ("wsgi-wsgi-operator-report-keys", "token")
+    named = render({"reports": {"auth": "token", "existingSecret": "mine"}})
+    assert not [thing for thing in named if thing["kind"] == "Secret"]
+    assert keys_of(named) == ("mine", "token")
+    on_the_way_out = render({"reports": {"auth": "none", "existingSecret": "mine"}})
+    assert keys_of(on_the_way_out) == ("mine", "none")
+
+
+def keys_of(things: list[dict[str, Any]]) -> tuple[str, str]:
+    """The Secret that is mounted where the operator looks for its keys, and whether it guards new pods."""
+    pod, operator = one(things, "Deployment")["spec"]["template"]["spec"], container(things)
+    ((volume,), (mount,)), told = (pod["volumes"], operator["volumeMounts"]), environment(things)
+    assert (volume["name"], mount["readOnly"]) == (mount["name"], True)
+    assert mount["mountPath"] == told["WSGI_OPERATOR_REPORT_KEYS"]
+    return volume["secret"]["secretName"], told["WSGI_OPERATOR_REPORT_AUTH"]
 
 
 def test_the_probes_ask_the_port_that_the_values_name() -> None:

@@ -1,5 +1,7 @@
 """The operator's environment."""
 
+from pathlib import Path
+
 import pytest
 
 from wsgi_operator.config import Config, ConfigError, read_config
@@ -14,6 +16,12 @@ def test_only_the_image_is_needed():
 
 def test_empty_variables_are_as_good_as_none():
     assert read_config(IMAGE | {"WSGI_OPERATOR_NAMESPACES": "", "WSGI_OPERATOR_LOG_FORMAT": ""}) == read_config(IMAGE)
+
+
+def test_the_folder_of_the_keys_for_reports_is_kept_also_while_new_pods_need_none():
+    keys = {"WSGI_OPERATOR_REPORT_KEYS": "/keys"}
+    assert (read_config(IMAGE | keys).report_auth, read_config(IMAGE | keys).report_keys) == (False, Path("/keys"))
+    assert read_config(IMAGE | keys | {"WSGI_OPERATOR_REPORT_AUTH": "token"}).report_auth
 
 
 def test_namespaces_are_separated_by_commas():
@@ -37,6 +45,8 @@ def test_namespaces_are_separated_by_commas():
         ("LOG_LEVEL", "loud"),
         ("ADMISSION", "perhaps"),
         ("LEASE", "op"),
+        ("REPORT_AUTH", "mtls"),
+        ("REPORT_AUTH", "token"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_by_name(name, value):

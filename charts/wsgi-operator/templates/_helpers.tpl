@@ -52,3 +52,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- define "wsgi-operator.admissionName" -}}
 {{- printf "%s-%s" .Release.Namespace (include "wsgi-operator.fullname" .) | trunc 253 | trimSuffix "-" }}
 {{- end }}
+
+{{/* The Secret with the keys for reports, empty where there is none: the one that was named, else the chart's own. */}}
+{{- define "wsgi-operator.reportSecret" -}}
+{{- if .Values.reports.existingSecret }}
+{{- .Values.reports.existingSecret }}
+{{- else if eq .Values.reports.auth "token" }}
+{{- printf "%s-report-keys" (include "wsgi-operator.fullname" .) }}
+{{- end }}
+{{- end }}

@@ -74,12 +74,14 @@ class SidecarInfo:
         started_at: counters in the Report count from here.
         uid: user id it runs as.
         gid: group id it runs as.
+        guarded: whether its report asks for a token.
     """
 
     version: str
     started_at: float
     uid: int
     gid: int
+    guarded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,9 +19,11 @@ from wsgi_operator.bells import Bells
 from wsgi_operator.cluster import Cluster
 from wsgi_operator.config import Config, ConfigError, read_config
 from wsgi_operator.connection import load_configuration
+from wsgi_operator.core.keyring import KeyringError
 from wsgi_operator.desk import Desk
 from wsgi_operator.handlers import build_registry
 from wsgi_operator.health import serve_health
+from wsgi_operator.keys import KeyFolder
 from wsgi_operator.lease import Candidate
 from wsgi_operator.logs import configure_logs
 from wsgi_operator.metrics import Meters
@@ -48,7 +50,7 @@ def main() -> int:
     configure_logs(config.log_format, config.log_level)
     try:
         asyncio.run(operate(config))
-    except (kopf.PermanentError, kopf.TemporaryError, OSError) as error:
+    except (kopf.PermanentError, kopf.TemporaryError, KeyringError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
@@ -59,9 +61,11 @@ async def operate(config: Config) -> None:
 
     Raises:
         kopf.PermanentError: no API server, no permission, no CRD, or the Lease was lost.
+        KeyringError: the keys for reports cannot be used.
         OSError: the port for health checks is taken.
     """
     meters, bells = Meters(), Bells()
+    keys = KeyFolder(config.report_keys, guards=config.report_auth)
     async with (
         Cluster(await load_configuration(), meters, watches=WATCHES * max(1, len(config.namespaces))) as cluster,
         Reports(timeout_s=config.report_timeout_s) as reports,
@@ -71,7 +75,9 @@ async def operate(config: Config) -> None:
                 f"the API server does not know {names.PLURAL}.{names.GROUP}: install the CustomResourceDefinition "
                 "first (kubectl apply -f charts/wsgi-operator/crds)"
             )
-        desk = Desk(config=config, cluster=cluster, reports=reports, meters=meters, bells=bells, mirror=Mirror(bells))
+        desk = Desk(
+            config=config, cluster=cluster, reports=reports, meters=meters, bells=bells, mirror=Mirror(bells), keys=keys
+        )
         async with serve_health(desk.pulse, config.port, meters):
             if not config.lease:
                 await work(desk)

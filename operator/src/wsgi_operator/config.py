@@ -7,6 +7,7 @@ name and what it may be; nothing is guessed later.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal, cast
 
 from wsgi_contract import names
@@ -36,6 +37,8 @@ class Config:
         lease: name of the Lease of the one that works, where several operators run; empty: there is but one.
         pod_namespace: our own, where the Lease is.
         pod_name: our own, told as the Lease's holder.
+        report_keys: folder with the keys from which the tokens for reports are made; None: there are none.
+        report_auth: whether new pods shall ask for a token.
         port: of `/livez`, `/readyz` and `/metrics`; 0: none.
         log_format: of its own log.
         log_level: likewise.
@@ -49,6 +52,8 @@ class Config:
     lease: str = ""
     pod_namespace: str = ""
     pod_name: str = ""
+    report_keys: Path | None = None
+    report_auth: bool = False
     port: int = 8080
     log_format: LogFormat = "json"
     log_level: str = "info"
@@ -66,7 +71,14 @@ def read_config(environ: Mapping[str, str]) -> Config:
             f"{PREFIX}LEASE is set, and {names.ENV_POD_NAMESPACE}, where that Lease is, is not: set it to the "
             "operator's own namespace"
         )
+    keys, auth = environ.get(f"{PREFIX}REPORT_KEYS", "").strip(), _one_of(environ, "REPORT_AUTH", ("none", "token"))
+    if auth == "token" and not keys:
+        raise ConfigError(
+            f"{PREFIX}REPORT_AUTH is token, and {PREFIX}REPORT_KEYS, the folder with the keys, is not set"
+        )
     return Config(
+        report_keys=Path(keys) if keys else None,
+        report_auth=auth == "token",
         lease=lease,
         pod_namespace=pod_namespace,
         pod_name=environ.get(names.ENV_POD_NAME, "").strip(),

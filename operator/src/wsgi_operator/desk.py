@@ -15,6 +15,7 @@ from wsgi_operator.config import Config
 from wsgi_operator.core.ration import Ration
 from wsgi_operator.core.upgrade import Turn
 from wsgi_operator.health import Pulse
+from wsgi_operator.keys import KeyFolder
 from wsgi_operator.metrics import Meters
 from wsgi_operator.mirror import Mirror
 from wsgi_operator.reports import Reports
@@ -34,6 +35,7 @@ class Desk:
     pulse: Pulse = field(default_factory=Pulse)
     meters: Meters = field(default_factory=Meters)
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+    keys: KeyFolder = field(default_factory=lambda: KeyFolder(None, guards=False))
     turn: Turn = field(default_factory=Turn)
 
     def lock(self, uid: str) -> asyncio.Lock:

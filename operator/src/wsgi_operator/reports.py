@@ -26,6 +26,9 @@ take 30 s, and their neighbours are still heard within a round."""
 READ_AT_ONCE: Final = 64
 """Answers that are read at the same time: 64 pods that all send as much as they may hold 64 MiB, not 1,000."""
 
+SAID_LIMIT: Final = 512
+"""Bytes of what a pod says beside a status that is no success."""
+
 
 class Reports:
     """One HTTP session for all pods; an asynchronous context manager."""
@@ -61,18 +64,20 @@ class Reports:
         host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
         async with self._asking:
             try:
-                body = await self._get(f"http://{host}:{port}/report")
+                body = await self._get(f"http://{host}:{port}/report", pod.token)
             except TimeoutError:
                 return Silence(pod=pod, reason=f"no answer from {host}:{port} within {self._timeout.total:g} s")
             except (aiohttp.ClientError, OSError) as error:
                 return Silence(pod=pod, reason=clip(f"{host}:{port}: {str(error) or type(error).__name__}"))
         return parse_answer(pod, body) if isinstance(body, bytes) else Silence(pod=pod, reason=body)
 
-    async def _get(self, url: str) -> bytes | str:
+    async def _get(self, url: str, token: str | None) -> bytes | str:
         """The body, or why there is none worth reading."""
-        async with self._session.get(url, allow_redirects=False, headers={"Accept-Encoding": "identity"}) as response:
+        headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        async with self._session.get(url, allow_redirects=False, headers=headers) as response:
             if response.status != 200:
-                return f"{url} answers with status {response.status}"
+                said = (await response.content.read(SAID_LIMIT)).decode(errors="replace")
+                return clip(f"{url} answers with status {response.status}: {said.strip() or 'nothing'}")
             async with self._reading:
                 body = await _limited(response.content)
             return body if len(body) <= SIZE_LIMIT else f"{url} sends more than {SIZE_LIMIT} bytes"

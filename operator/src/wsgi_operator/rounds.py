@@ -37,6 +37,8 @@ async def one_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memory: Me
         facts = Facts(generation=body["metadata"]["generation"], obstacle=server)
         await _tell_status(desk, body, status_of(None, facts, memory.status, _moment(now)), memory)
         return False
+    verifier = desk.keys.read().verifier(server.uid)
+    server = replace(server, sidecar=replace(server.sidecar, verifier=verifier))
     facts = await _act(desk, server, rivals, now)
     if facts.rollout is None or facts.evidence is None:
         desk.turn.give(server.uid)
@@ -139,7 +141,8 @@ async def _apply(
 
 
 async def _listen(desk: Desk, server: Server) -> Evidence:
-    pods = desk.mirror.pods.look(server.namespace, server.name)
+    ring = desk.keys.read()
+    pods = tuple(ring.equip(pod, server.uid) for pod in desk.mirror.pods.look(server.namespace, server.name))
     with desk.meters.sweep():
         return gather(await desk.reports.read(pods, server.sidecar.port), server.wanted)
 

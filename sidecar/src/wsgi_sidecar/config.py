@@ -58,6 +58,7 @@ class Config:
         scan_interval_s: seconds between two looks.
         log_format: of stderr.
         policy_file: None where there is none.
+        verifiers_file: of the tokens that open the report; None: it is open.
         dry_run: never kill, whatever the policy says.
         pod: where we run; None outside Kubernetes.
         statsd: None where it is not listened to.
@@ -74,6 +75,7 @@ class Config:
     policy_file: Path | None
     dry_run: bool
     pod: PodIdentity | None
+    verifiers_file: Path | None = None
     statsd: StatsdSettings | None = None
     grace_s: float | None = None
 
@@ -101,6 +103,7 @@ def parse_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Co
         scan_interval_s=_or(said.number("--scan-interval", names.ENV_SCAN_INTERVAL, (0.1, 60)), SCAN_INTERVAL_S),
         log_format=said.log_format(),
         policy_file=said.path("--policy-file", names.ENV_POLICY_FILE),
+        verifiers_file=said.path("--report-verifiers", names.ENV_VERIFIERS_FILE),
         dry_run=given.dry_run,
         pod=_pod(environment),
         statsd=_statsd(said),
@@ -169,6 +172,11 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy-file", metavar="PATH",
         help=f"JSON with what may be done; read again whenever it changes [${names.ENV_POLICY_FILE}, none]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--report-verifiers", metavar="PATH",
+        help="give the report only to bearers of a token whose sha256 stands in this file "
+        f"[${names.ENV_VERIFIERS_FILE}, to anybody]",
     )  # fmt: skip
     parser.add_argument(
         "--statsd-port", metavar="N",

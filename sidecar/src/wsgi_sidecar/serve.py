@@ -26,6 +26,7 @@ from wsgi_sidecar.config import Config, ConfigError, StatsdSettings
 from wsgi_sidecar.core.lines import Line
 from wsgi_sidecar.core.statsd_lines import DestinationError, parse_destination
 from wsgi_sidecar.core.telling import Teller
+from wsgi_sidecar.gate import Gate
 from wsgi_sidecar.hearing import Hearing, address
 from wsgi_sidecar.metrics import StateCollector
 from wsgi_sidecar.orders import PolicyFile
@@ -103,7 +104,7 @@ def _watching(
     watch = Watch(ground, interval_s=config.scan_interval_s)
     stop = threading.Event()
     looks = threading.Thread(target=watch.run, args=(stop,), name="watch", daemon=True)
-    web = WebThread(_pages(watch), listener)
+    web = WebThread(_pages(watch, Gate(config.verifiers_file)), listener)
     _listening(listener)
     _rarely_collect()
     looks.start()
@@ -126,7 +127,13 @@ def _rarely_collect() -> None:
 
 
 def _ground(config: Config, reader: ProcReader, within: int | None, adopter: int | None) -> Ground:
-    sidecar = SidecarInfo(version=__version__, started_at=time.time(), uid=os.geteuid(), gid=os.getegid())
+    sidecar = SidecarInfo(
+        version=__version__,
+        started_at=time.time(),
+        uid=os.geteuid(),
+        gid=os.getegid(),
+        guarded=config.verifiers_file is not None,
+    )
     return Ground(
         teller=Teller(sidecar=sidecar, pod=config.pod),
         reader=reader,
@@ -138,10 +145,10 @@ def _ground(config: Config, reader: ProcReader, within: int | None, adopter: int
     )
 
 
-def _pages(watch: Watch) -> Pages:
+def _pages(watch: Watch, gate: Gate) -> Pages:
     registry = CollectorRegistry()
     registry.register(StateCollector(lambda: watch.latest))
-    return Pages(latest=lambda: watch.latest, stuck_s=watch.stuck_s, registry=registry)
+    return Pages(latest=lambda: watch.latest, stuck_s=watch.stuck_s, registry=registry, gate=gate)
 
 
 def _listening(listener: socket) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import uvicorn
@@ -21,6 +21,7 @@ from prometheus_client.exposition import choose_encoder
 
 from wsgi_contract.report import dump_report
 from wsgi_sidecar.core.health import UNSEEN, Answer, Health
+from wsgi_sidecar.gate import Gate
 from wsgi_sidecar.metrics import Published
 
 BACKLOG: Final = 64
@@ -41,11 +42,13 @@ class Pages:
         latest: the last published state; None before the first look.
         stuck_s: seconds without a successful look, if that is longer than it may be; None while looks go on.
         registry: of the metrics.
+        gate: who may read the report. Metrics and probes are open to whoever reaches the port.
     """
 
     latest: Callable[[], Published | None]
     stuck_s: Callable[[], float | None]
     registry: CollectorRegistry
+    gate: Gate = field(default_factory=Gate)
 
 
 def create_app(pages: Pages) -> FastAPI:
@@ -57,6 +60,11 @@ def create_app(pages: Pages) -> FastAPI:
         return Response(encode(pages.registry), media_type=content_type)
 
     async def report(request: Request) -> Response:
+        refused = pages.gate.refusal(request.headers.get("authorization"))
+        if refused is not None:
+            return _text(
+                refused.why, refused.status, **({"www-authenticate": "Bearer"} if refused.status == 401 else {})
+            )
         published = pages.latest()
         if published is None:
             return _text("no look was taken yet; ask again in a second", 503)
@@ -94,8 +102,9 @@ def create_app(pages: Pages) -> FastAPI:
     return app
 
 
-def _text(text: str, status: int) -> Response:
-    return Response(f"{text}\n", status_code=status, media_type="text/plain", headers={"cache-control": "no-store"})
+def _text(text: str, status: int, **more: str) -> Response:
+    headers = {"cache-control": "no-store"} | more
+    return Response(f"{text}\n", status_code=status, media_type="text/plain", headers=headers)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -4,11 +4,12 @@ In: a `Server` and `Facts`. Out: `Verdict` values. Rule: Ready, Reconciling and 
 sentence says what is wrong and what to do, and holds nothing that ticks.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from wsgi_operator.core.clip import clip
-from wsgi_operator.core.evidence import Evidence, InForce
+from wsgi_operator.core.evidence import Evidence, InForce, Pod
 from wsgi_operator.core.facts import Facts
 from wsgi_operator.core.server import SPEC_NAMES, Obstacle, Server
 from wsgi_operator.core.trouble import trouble_of, unheeded_pods
@@ -117,12 +118,21 @@ def _degraded(facts: Facts) -> Verdict:
         told.append(("PodsSilent", _silent(evidence)))
     if facts.rollout is not None and facts.rollout.done and evidence.without_server:
         told.append(("ServerNotFound", _without_server(evidence)))
+    if ajar := evidence.ajar():
+        told.append(("ReportsOpen", _ajar(ajar)))
     unknowns = evidence.unknowns()
     if unknowns:
         told.append(("NotVisible", "; ".join(f"{u.what}: {clip(u.why)}; {clip(u.remedy)}" for u, _ in unknowns[:3])))
     if not told:
         return Verdict(type="Degraded", status=False, reason="Well", message="no open incident, everything is visible")
     return Verdict(type="Degraded", status=True, reason=told[0][0], message=". ".join(message for _, message in told))
+
+
+def _ajar(pods: Sequence[Pod]) -> str:
+    return (
+        f"{len(pods)} pods, such as {pods[0].name}, give their report to anybody although they were told to ask for a "
+        "token: their sidecar is older than that; let spec.sidecar.image name a newer one"
+    )
 
 
 def _silent(evidence: Evidence) -> str:

@@ -5,7 +5,7 @@ is made up for it; where pods differ, it is said that they differ, and never ave
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from wsgi_contract.report import Incident, Kill, Report, Unknown
@@ -24,6 +24,8 @@ class Pod:
         ip: None while it has none.
         waiting: why it cannot answer yet; None if it should answer.
         unheeded: whether it was made without the settings that its annotations order.
+        verifiers: of the tokens that open its report; empty: it answers anybody.
+        token: the one that we have; None: it needs none.
     """
 
     name: str
@@ -31,6 +33,8 @@ class Pod:
     ip: str | None
     waiting: str | None = None
     unheeded: bool = False
+    verifiers: tuple[str, ...] = ()
+    token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +118,10 @@ class Evidence:
         """The pods that were made without the settings that their annotations order."""
         answers: tuple[Answer, ...] = (*self.heard, *self.silent)
         return tuple(answer.pod for answer in answers if answer.pod.unheeded)
+
+    def ajar(self) -> tuple[Pod, ...]:
+        """The pods that answer anybody, although they were told to ask for a token."""
+        return tuple(a.pod for a in self.heard if a.pod.verifiers and not a.report.sidecar.guarded)
 
     def kills(self) -> tuple[tuple[Pod, Kill], ...]:
         """All that the reports still list."""

@@ -26,6 +26,7 @@ from wsgi_operator.core.sidecar import (
     combine,
     declared_identity,
     missing,
+    pod_annotations,
     policy_volume,
     sidecar_container,
 )
@@ -277,7 +278,7 @@ def _share(deployment: Object, record: Record | None, *, admission: bool) -> tup
 def _template(server: Server, container: Object, args: _CmdArgs, share: bool, identity: Identity) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "initContainers": [sidecar_container(server, container, identity)],
-        "volumes": [policy_volume()],
+        "volumes": [policy_volume(server.sidecar)],
     }
     if share:
         spec["shareProcessNamespace"] = True
@@ -286,7 +287,7 @@ def _template(server: Server, container: Object, args: _CmdArgs, share: bool, id
         spec["containers"] = [{"name": container["name"], "env": [entry]}]
     metadata = {
         "labels": {names.LABEL_SERVER: server.name},
-        "annotations": {names.ANNOTATION_POLICY: dump_policy(server.policy)},
+        "annotations": pod_annotations(server),
     }
     return {"metadata": metadata, "spec": spec}
 

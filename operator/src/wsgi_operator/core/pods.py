@@ -23,13 +23,14 @@ def _lives(body: Mapping[str, Any]) -> bool:
 
 
 def _pod(body: Mapping[str, Any]) -> Pod:
-    status = body.get("status") or {}
+    status, annotations = body.get("status") or {}, body["metadata"].get("annotations") or {}
     return Pod(
         name=body["metadata"]["name"],
         uid=body["metadata"]["uid"],
         ip=status.get("podIP"),
         waiting=_waiting(status),
         unheeded=unheeded(body),
+        verifiers=tuple(annotations.get(names.ANNOTATION_VERIFIERS, "").split()),
     )
 
 

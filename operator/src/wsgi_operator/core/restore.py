@@ -28,7 +28,13 @@ from wsgi_operator.core.workload import (
     pod_spec,
 )
 
-_ANNOTATIONS: Final = (names.ANNOTATION_POLICY, ANNOTATION_CONTAINER, ANNOTATION_FLAGS, ANNOTATION_INHERITED)
+_ANNOTATIONS: Final = (
+    names.ANNOTATION_POLICY,
+    names.ANNOTATION_VERIFIERS,
+    ANNOTATION_CONTAINER,
+    ANNOTATION_FLAGS,
+    ANNOTATION_INHERITED,
+)
 
 
 def taken_out(deployment: Object) -> Mapping[str, Any] | None:

@@ -52,6 +52,7 @@ class Sidecar:
         port: of `/report` and `/metrics`.
         upgrade: when a workload that is adopted gets another sidecar than it has.
         named: whether the WSGIServer itself names the image.
+        verifier: of the token that its report asks for; None: it answers anybody.
     """
 
     image: str
@@ -62,6 +63,7 @@ class Sidecar:
     port: int = names.SIDECAR_PORT
     upgrade: UpgradePolicy = "Automatic"
     named: bool = False
+    verifier: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

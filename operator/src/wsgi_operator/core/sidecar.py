@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from wsgi_contract import names
-from wsgi_operator.core.server import Server
+from wsgi_contract.policy import dump_policy
+from wsgi_operator.core.server import Server, Sidecar
 from wsgi_operator.core.workload import Object, pod_spec
 
 POLICY_VOLUME: Final = "wsgi-policy"
 POLICY_DIR: Final = "/etc/wsgi-sidecar"
 POLICY_FILE: Final = "policy.json"
+VERIFIERS_FILE: Final = "report-verifiers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,7 @@ def sidecar_container(server: Server, container: Object, identity: Identity) -> 
         "imagePullPolicy": server.sidecar.pull_policy,
         "command": ["wsgi-sidecar", "watch"],
         "restartPolicy": "Always",
-        "env": _env(port, container["name"]),
+        "env": _env(server.sidecar, container["name"]),
         "ports": [{"name": names.SIDECAR_PORT_NAME, "containerPort": port, "protocol": "TCP"}],
         "resources": {kind: dict(amounts) for kind, amounts in server.sidecar.resources.items()},
         "livenessProbe": {
@@ -86,19 +88,35 @@ def sidecar_container(server: Server, container: Object, identity: Identity) -> 
     }
 
 
-def policy_volume() -> dict[str, Any]:
-    """The pod's policy annotation as a file: orders reach the sidecar without any port that takes them."""
-    source = {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{names.ANNOTATION_POLICY}']"}
-    return {"name": POLICY_VOLUME, "downwardAPI": {"items": [{"path": POLICY_FILE, "fieldRef": source}]}}
+def policy_volume(sidecar: Sidecar) -> dict[str, Any]:
+    """The pod's annotations for the sidecar as files: orders reach it without any port that takes them."""
+    files = {POLICY_FILE: names.ANNOTATION_POLICY}
+    if sidecar.verifier is not None:
+        files[VERIFIERS_FILE] = names.ANNOTATION_VERIFIERS
+    items = [
+        {"path": path, "fieldRef": {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{annotation}']"}}
+        for path, annotation in files.items()
+    ]
+    return {"name": POLICY_VOLUME, "downwardAPI": {"items": items}}
 
 
-def _env(port: int, container: str) -> list[dict[str, Any]]:
+def pod_annotations(server: Server) -> dict[str, str]:
+    """What the files say."""
+    verifier = server.sidecar.verifier
+    return {names.ANNOTATION_POLICY: dump_policy(server.policy)} | (
+        {names.ANNOTATION_VERIFIERS: verifier} if verifier is not None else {}
+    )
+
+
+def _env(sidecar: Sidecar, container: str) -> list[dict[str, Any]]:
     plain = {
-        names.ENV_PORT: str(port),
+        names.ENV_PORT: str(sidecar.port),
         names.ENV_LOG_FORMAT: "json",
         names.ENV_POLICY_FILE: f"{POLICY_DIR}/{POLICY_FILE}",
         names.ENV_SERVER_CONTAINER: container,
     }
+    if sidecar.verifier is not None:
+        plain[names.ENV_VERIFIERS_FILE] = f"{POLICY_DIR}/{VERIFIERS_FILE}"
     from_pod = {
         names.ENV_POD_NAMESPACE: "metadata.namespace",
         names.ENV_POD_NAME: "metadata.name",
