@@ -20,7 +20,7 @@ from wsgi_sidecar.core.rules.memory_limit import REST_S, RULE
 from wsgi_sidecar.core.rules.rule import Fault, Sight, Terms
 from wsgi_sidecar.kill import ask
 from wsgi_sidecar.strays import read_process
-from wsgi_sidecar.testing import AT, MONOTONIC, family, pid, worker
+from wsgi_sidecar.testing import AT, MONOTONIC, family, pid, process, snapshot, worker
 
 MIB = 2**20
 FIRST, SECOND = pid(101, 5001), pid(102, 5002)
@@ -36,7 +36,12 @@ class Story:
         self._second = 0.0
 
     def look(
-        self, used: int | None, sizes: dict[ProcessId, int], *workers: Worker, after_s: float = 1.0
+        self,
+        used: int | None,
+        sizes: dict[ProcessId, int],
+        *workers: Worker,
+        after_s: float = 1.0,
+        asked: frozenset[ProcessId] = frozenset(),
     ) -> tuple[Fault, ...]:
         self._second += after_s
         around = Circumstances(
@@ -45,7 +50,9 @@ class Story:
             pss_bytes={who: size * MIB for who, size in sizes.items()},
         )
         seen = family(*(workers or (worker(1), worker(2))), at=AT + self._second, monotonic=MONOTONIC + self._second)
-        sight = Sight(family=seen, before=None, terms=TERMS, policy=self._policy, closeups={}, around=around)
+        sight = Sight(
+            family=seen, before=None, terms=TERMS, policy=self._policy, closeups={}, around=around, asked=asked
+        )
         verdict = RULE.judge(sight, self._memory)
         self._memory = verdict.memory
         return verdict.faults
@@ -142,12 +149,12 @@ def test_who_could_not_be_killed_afterwards_is_not_struck_at_every_look() -> Non
 def test_who_ends_by_itself_is_a_kill_with_its_time() -> None:
     both = family(worker(1), worker(2))
     asked = Asked(order=order(decided(), both, number=0), at=AT, monotonic=MONOTONIC)
-    asking = still_asked({}, (asked,), both)
+    asking = still_asked({}, (asked,), {FIRST, SECOND})
     assert asking == {SECOND: asked}
-    assert ended_gently(asking, both, number=4) == ()
+    assert ended_gently(asking, {FIRST, SECOND}, both, number=4) == ()
 
     left = family(worker(1), worker(3), monotonic=MONOTONIC + 1.5)
-    (kill,) = ended_gently(asking, left, number=4)
+    (kill,) = ended_gently(asking, {FIRST}, left, number=4)
     assert (kill.id, kill.process, kill.outcome, kill.processes, kill.duration_s) == (
         "kill-4",
         SECOND,
@@ -155,7 +162,28 @@ def test_who_ends_by_itself_is_a_kill_with_its_time() -> None:
         1,
         1.5,
     )
-    assert still_asked(asking, (), left) == {}
+    assert still_asked(asking, (), {FIRST}) == {}
+    heir = family(worker(1), master=process(900))
+    assert ended_gently(asking, {FIRST}, heir, number=4) == (), "the master changed: all went with it"
+
+
+def test_who_let_go_of_its_heartbeat_has_not_ended_and_is_killed_when_its_time_is_over() -> None:
+    story = Story()
+    grown(story)
+    both = family(worker(1), worker(2))
+    asked = Asked(order=order(decided(), both, number=0), at=AT, monotonic=MONOTONIC)
+    living, left = {FIRST, SECOND}, family(worker(1), worker(3))
+    assert still_asked({SECOND: asked}, (), living) == {SECOND: asked}
+    assert ended_gently({SECOND: asked}, living, left, number=4) == ()
+    rest = (worker(1), worker(3))
+    for _ in range(3):
+        assert [f.process for f in story.look(95, {FIRST: 30}, *rest, asked=frozenset({SECOND}))] == [SECOND]
+    assert story.look(95, {FIRST: 30}, *rest) == (), "it has ended"
+
+
+def test_a_zombie_has_ended() -> None:
+    seen = snapshot(process(101, state="S"), process(102, state="Z"))
+    assert seen.living == {pid(101, 5000)}
 
 
 def test_a_process_is_asked_only_if_it_is_the_one_that_is_meant() -> None:

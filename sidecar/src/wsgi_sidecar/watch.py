@@ -167,7 +167,7 @@ class Watch:
                 diagnosis=lost(self._memory),
             )
         else:
-            step = self._judge(family, view)
+            step = self._judge(family, view, snapshot.living)
         self._conclude(view, step)
         # What a kill changed is told at once, not an interval later.
         return snapshot.monotonic if step.kills else step.diagnosis.again_at
@@ -206,7 +206,7 @@ class Watch:
             around=around,
         )
 
-    def _judge(self, family: Family, view: View) -> Step:
+    def _judge(self, family: Family, view: View, living: frozenset[ProcessId]) -> Step:
         sight = Sight(
             family=family,
             before=view.before,
@@ -215,6 +215,7 @@ class Watch:
             closeups={},
             around=view.around or Circumstances(),
             departed=self._departed(family, view),
+            asked=frozenset(self._ledger.asking.keys() & living),
         )
         sight = self._closer(sight)
         diagnosis = diagnose(sight, self._memory)
@@ -229,10 +230,11 @@ class Watch:
             took_s=took_s,
             diagnosis=diagnosis,
             decisions=decisions,
-            kills=self._carry_out(decisions, sight),
+            kills=self._carry_out(decisions, sight, living),
             departures=sight.departed,
             family=family,
             asked=_asked(decisions, family),
+            living=living,
         )
 
     def _departed(self, family: Family, view: View) -> tuple[Departure, ...]:
@@ -280,8 +282,10 @@ class Watch:
         listeners = (family.listeners or ()) if family.worker(process) else ()
         return self._ground.reader.closeup(process, listeners)
 
-    def _carry_out(self, decisions: tuple[Decision, ...], sight: Sight) -> tuple[Kill, ...]:
-        kills = list(ended_gently(self._ledger.asking, sight.family, number=self._ledger.struck + 1))
+    def _carry_out(
+        self, decisions: tuple[Decision, ...], sight: Sight, living: frozenset[ProcessId]
+    ) -> tuple[Kill, ...]:
+        kills = list(ended_gently(self._ledger.asking, living, sight.family, number=self._ledger.struck + 1))
         for decision in decisions:
             if decision.verb in ("wait", "ask"):
                 continue

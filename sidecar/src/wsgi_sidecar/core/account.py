@@ -84,6 +84,7 @@ class Step:
         departures: workers that ended since the look before.
         family: the look; None where no server was found.
         asked: who was asked to end.
+        living: all processes of the look, zombies aside.
     """
 
     at: float
@@ -95,6 +96,7 @@ class Step:
     departures: tuple[Departure, ...] = ()
     family: Family | None = None
     asked: tuple[Asked, ...] = ()
+    living: frozenset[ProcessId] = frozenset()
 
 
 def account(ledger: Ledger, step: Step) -> Ledger:
@@ -116,7 +118,7 @@ def account(ledger: Ledger, step: Step) -> Ledger:
         ended=(ended + ledger.ended)[:KEPT_ENDED],
         deeds=_deeds(ledger, step),
         struck=ledger.struck + len(step.kills),
-        asking=still_asked(ledger.asking, step.asked, step.family),
+        asking=still_asked(ledger.asking, step.asked, step.living),
     )
 
 

@@ -1,10 +1,12 @@
 """Ending a process gently: it is asked (SIGTERM) and gets time; its tree is killed only if it lets that time go by.
 
-In: who was asked and when, and the look of now. Out: who still has time; a `Kill` for each that ended by itself. Rule:
-a process is asked once; nobody waits for it: the looks go on, and one of them finds it gone, or its time over.
+In: who was asked and when, and who lives now. Out: who still has time; a `Kill` for each that ended by itself. Rule: a
+process is asked once; nobody waits for it: the looks go on, and one of them finds it ended, or its time over. A worker
+that let go of its heartbeat has left the family and may live on for as long as its last request, or for ever: only the
+end of the process is an end.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from wsgi_contract.report import Kill, ProcessId
@@ -30,22 +32,24 @@ class Asked:
 Asking = Mapping[ProcessId, Asked]
 
 
-def still_asked(asking: Asking, fresh: Iterable[Asked], family: Family | None) -> Asking:
+def still_asked(asking: Asking, fresh: Iterable[Asked], living: Collection[ProcessId]) -> Asking:
     """Those who were asked and live."""
     everybody = {**asking, **{asked.order.process: asked for asked in fresh}}
-    return {who: asked for who, asked in everybody.items() if family is not None and family.worker(who) is not None}
+    return {who: asked for who, asked in everybody.items() if who in living}
 
 
-def ended_gently(asking: Asking, family: Family, *, number: int) -> tuple[Kill, ...]:
-    """A `Kill` for each who was asked and is gone; none where the master changed, for then all went with it.
+def ended_gently(asking: Asking, living: Collection[ProcessId], family: Family, *, number: int) -> tuple[Kill, ...]:
+    """A `Kill` for each who was asked and has ended; none where the master changed, for then all went with it.
 
     Args:
         asking: before this look.
+        living: all processes of this look, zombies aside.
         family: of this look.
         number: of the first kill.
     """
-    gone = [asked for who, asked in sorted(asking.items()) if family.worker(who) is None]
-    return tuple(_kill(asked, family, number + place) for place, asked in enumerate(gone))
+    ended = [asked for who, asked in sorted(asking.items()) if who not in living]
+    mine = [asked for asked in ended if family.master.id in asked.order.bystanders]
+    return tuple(_kill(asked, family, number + place) for place, asked in enumerate(mine))
 
 
 def _kill(asked: Asked, family: Family, number: int) -> Kill:

@@ -6,8 +6,11 @@ None; a process that vanished while we looked is simply not there.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from wsgi_contract.report import ProcessId
+
+ENDED: Final = ("Z", "X")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +121,11 @@ class Snapshot:
     processes: tuple[Process, ...]
     listeners: tuple[Listener, ...] | None
     observer_pid: int | None = None
+
+    @property
+    def living(self) -> frozenset[ProcessId]:
+        """All processes that have not ended; a zombie has, it only waits for its parent to look."""
+        return frozenset(process.id for process in self.processes if process.state not in ENDED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,12 +36,14 @@ class Scales:
     Attributes:
         first: memory of each living worker when it was first weighed.
         chosen: the one that is being recycled; None while none is.
+        told: what was said of it last: it may leave the family, its heartbeat let go of, and live on.
         rest_until: monotonic time before which no other is chosen.
         full_since: monotonic time since which the share is passed and nobody is chosen; None where it is not.
     """
 
     first: Mapping[ProcessId, int] = field(default_factory=dict)
     chosen: ProcessId | None = None
+    told: Fault | None = None
     rest_until: float = float("-inf")
     full_since: float | None = None
 
@@ -58,12 +60,15 @@ def judge(sight: Sight, memory: Scales) -> Verdict:
     first = {who: memory.first.get(who, size) for who, size in weighed.items() if who in living}
     scales = replace(memory, first=first)
     if memory.chosen is not None and memory.chosen not in living:
-        scales = replace(scales, chosen=None, rest_until=sight.family.monotonic + REST_S)
+        if memory.told is not None and memory.chosen in sight.asked:
+            return Verdict(faults=(memory.told,), memory=scales)
+        scales = replace(scales, chosen=None, told=None, rest_until=sight.family.monotonic + REST_S)
     if scales.chosen is None:
         scales = _choose(scales, sight)
     worker = sight.family.worker(scales.chosen) if scales.chosen is not None else None
     if worker is not None:
-        return Verdict(faults=(_fault(worker, first.get(worker.process.id, 0), sight),), memory=scales)
+        fault = _fault(worker, first.get(worker.process.id, 0), sight)
+        return Verdict(faults=(fault,), memory=replace(scales, told=fault))
     # The workers may have grown since they were last weighed: that nobody has is said only after a while.
     full_s = 0.0 if scales.full_since is None else sight.family.monotonic - scales.full_since
     return Verdict(faults=(_nobody(sight),) if full_s >= REST_S else (), memory=scales)

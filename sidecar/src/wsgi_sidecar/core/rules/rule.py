@@ -68,6 +68,7 @@ class Sight:
         exchanges: of accepted TCP connections whose client waits; None where no rule wished for them, or the kernel
             refused.
         departed: workers that ended since the look before.
+        asked: processes that were asked to end and live, also where they are no workers any more.
     """
 
     family: Family
@@ -79,6 +80,7 @@ class Sight:
     waits: Mapping[ProcessId, Waits] = field(default_factory=dict)
     exchanges: tuple[Exchange, ...] | None = None
     departed: tuple[Departure, ...] = ()
+    asked: frozenset[ProcessId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
