@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
+from wsgi_contract.in_place import InPlace
 from wsgi_contract.policy import Policy
 from wsgi_contract.settings import Setting
 
@@ -407,6 +408,7 @@ class Report:
         saturation: None where it cannot be told: an unknown setting, another server, or too few looks.
         shared_sockets: None where they could not be looked for.
         requests: None where nobody told them: statsd is off, or the server has no numbers.
+        in_place: settings changed in place; None where this sidecar takes no such orders.
     """
 
     schema: int
@@ -429,6 +431,7 @@ class Report:
     saturation: Saturation | None = None
     shared_sockets: tuple[SharedSocket, ...] | None = None
     requests: RequestTotals | None = None
+    in_place: InPlace | None = None
 
     def setting(self, name: str) -> Setting | None:
         """The setting of that name, if the Report has it."""

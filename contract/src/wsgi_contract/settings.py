@@ -21,7 +21,7 @@ SettingName = Literal[
     "preload_app",
 ]
 Value = int | float | str | bool
-Source = Literal["default", "config-file", "environment", "command-line", "control-socket", "unknown"]
+Source = Literal["default", "config-file", "in-place", "environment", "command-line", "control-socket", "unknown"]
 
 SETTING_NAMES: Final[tuple[SettingName, ...]] = (
     "workers",

@@ -63,6 +63,8 @@ class Config:
         pod: where we run; None outside Kubernetes.
         statsd: None where it is not listened to.
         grace_s: seconds between SIGTERM and SIGKILL for the pod, for the lint; None where nobody said.
+        order_file: where orders to change settings in place come from; None where nobody may order any.
+        in_place: folder that the sidecar writes such settings into, and the server reads; None where there is none.
     """
 
     command: Literal["run", "watch"]
@@ -78,6 +80,8 @@ class Config:
     verifiers_file: Path | None = None
     statsd: StatsdSettings | None = None
     grace_s: float | None = None
+    order_file: Path | None = None
+    in_place: Path | None = None
 
 
 def parse_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:
@@ -108,6 +112,8 @@ def parse_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Co
         pod=_pod(environment),
         statsd=_statsd(said),
         grace_s=said.number("--termination-grace", names.ENV_TERMINATION_GRACE, (0, 86400)),
+        order_file=said.path("--order-file", names.ENV_ORDER_FILE),
+        in_place=said.path("--in-place", names.ENV_IN_PLACE),
     )
 
 
@@ -177,6 +183,16 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         "--report-verifiers", metavar="PATH",
         help="give the report only to bearers of a token whose sha256 stands in this file "
         f"[${names.ENV_VERIFIERS_FILE}, to anybody]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--order-file", metavar="PATH",
+        help="JSON with settings that the running server shall get; read again whenever it changes "
+        f"[${names.ENV_ORDER_FILE}, none]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--in-place", metavar="FOLDER",
+        help="where such settings are written for the server to read; `run` has a gunicorn read them "
+        f"[${names.ENV_IN_PLACE}, none: then signals change the number of workers alone]",
     )  # fmt: skip
     parser.add_argument(
         "--statsd-port", metavar="N",

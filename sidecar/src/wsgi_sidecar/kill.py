@@ -61,6 +61,11 @@ def strike(order: Order, second_look: SecondLook = lambda: None, *, deadline_s: 
 
 def ask(process: ProcessId) -> Sent:
     """Ask one process to end (SIGTERM), after making sure that it is the one that is meant."""
+    return send(process, signal.SIGTERM)
+
+
+def send(process: ProcessId, number: signal.Signals) -> Sent:
+    """Send one process a signal that it handles itself, after making sure that it is the one that is meant."""
     try:
         pidfd = os.pidfd_open(process.pid)
     except OSError:
@@ -69,7 +74,7 @@ def ask(process: ProcessId) -> Sent:
         seen = read_process(process.pid)
         if process.pid <= 1 or seen is None or seen.id != process:
             return "gone"
-        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        signal.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
         return "gone"
     except PermissionError:

@@ -24,6 +24,7 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from wsgi_contract.in_place import STATES, InPlace
 from wsgi_contract.report import RESTART_REASONS, KillOutcome, Limit, Report, RequestTotals, WorkerInfo
 from wsgi_sidecar.core.account import KillLabels, Ledger
 from wsgi_sidecar.core.diagnosis import RULES
@@ -75,6 +76,7 @@ class StateCollector(Collector):
             yield from _crowd(published.report)
             yield from _told(published.report)
             yield from _requests(published.report.requests)
+            yield from _in_place(published.report.in_place, published.ledger)
             yield from _totals(published.report, published.ledger)
 
 
@@ -215,6 +217,17 @@ def _requests(told: RequestTotals | None) -> Iterator[Metric]:
     if told.dropped is not None:
         text = "Datagrams of the server that were lost, so that requests are undercounted."
         yield CounterMetricFamily("wsgi_statsd_dropped", text, value=told.dropped)
+
+
+def _in_place(told: InPlace | None, ledger: Ledger) -> Iterator[Metric]:
+    if told is None:
+        return
+    state = GaugeMetricFamily("wsgi_in_place_state", "1 for the state of the last order.", labels=("state",))
+    for name in STATES:
+        state.add_metric((name,), int(told.state == name))
+    yield state
+    ends = ((name, ledger.changes.get(name, 0)) for name in STATES if name not in ("Idle", "Verifying"))
+    yield from _counted("wsgi_in_place_changes", "Orders to change settings in place, by outcome.", "outcome", ends)
 
 
 def _counted(name: str, text: str, label: str, counts: Iterable[tuple[object, int]] | None) -> Iterator[Metric]:

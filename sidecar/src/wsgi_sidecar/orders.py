@@ -1,17 +1,21 @@
-"""What the sidecar may do, as it was ordered: the policy file.
+"""What the sidecar is ordered, by files: what it may do (policy), and settings that the server shall get in place.
 
-In: a file with the contract's `Policy` as JSON, usually an annotation that the downward API keeps up to date. Out: the
-policy in force, and why the file could not be read. Rule: read when it changed; a bad file keeps the last good policy
-and says so; a missing or empty file orders nothing, so the defaults hold.
+In: a file with the contract's `Policy` or `InPlaceOrder` as JSON, usually an annotation that the downward API keeps up
+to date. Out: what was ordered last, and why the file could not be read. Rule: read when it changed; a bad file keeps
+the last good order and says so; a missing or empty file orders nothing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic, TypeVar
 
+from wsgi_contract.in_place import InPlaceOrder, OrderError, parse_order
 from wsgi_contract.policy import Policy, PolicyError, parse_policy
 
 MOST_BYTES: Final = 65536
+
+Ordered = TypeVar("Ordered")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,33 +31,28 @@ class Orders:
     trouble: str | None = None
 
 
-class PolicyFile:
-    """Follows one policy file."""
+class _Followed(Generic[Ordered]):
+    """One file, read again when it changed."""
 
-    def __init__(self, path: Path | None, *, dry_run: bool = False) -> None:
-        """Read nothing yet.
-
-        Args:
-            path: of the file; None where there is none.
-            dry_run: nothing is ever killed, whatever the file says.
-        """
+    def __init__(self, path: Path | None, parse: Callable[[str], Ordered], nothing: Ordered) -> None:
         self._path = path
-        self._dry_run = dry_run
+        self._parse = parse
+        self._nothing = nothing
         self._text: str | None = None
-        self._orders = Orders(policy=self._limited(Policy()))
+        self._trouble: str | None = None
+        self._last = nothing
 
-    def read(self) -> Orders:
-        """The orders now; reading 200 bytes costs 15 us, less than it takes to tell whether they changed."""
+    def read(self) -> tuple[Ordered, str | None]:
+        """What is ordered now, and what is wrong; reading 200 bytes costs 15 us, less than telling whether to."""
         try:
             text = self._content()
         except (OSError, UnicodeDecodeError) as error:
-            self._text = None
-            self._orders = replace(self._orders, trouble=f"{self._path} cannot be read: {error}")
-            return self._orders
+            self._text, self._trouble = None, f"{self._path} cannot be read: {error}"
+            return self._last, self._trouble
         if text != self._text:
             self._text = text
-            self._orders = self._follow(text)
-        return self._orders
+            self._follow(text)
+        return self._last, self._trouble
 
     def _content(self) -> str:
         if self._path is None:
@@ -64,12 +63,41 @@ class PolicyFile:
         except FileNotFoundError:
             return ""
 
-    def _follow(self, text: str) -> Orders:
+    def _follow(self, text: str) -> None:
         try:
-            policy = parse_policy(text) if text.strip() else Policy()
-        except PolicyError as error:
-            return replace(self._orders, trouble=f"{self._path}: {error}")
-        return Orders(policy=self._limited(policy))
+            self._last = self._parse(text) if text.strip() else self._nothing
+        except (PolicyError, OrderError) as error:
+            self._trouble = f"{self._path}: {error}"
+        else:
+            self._trouble = None
 
-    def _limited(self, policy: Policy) -> Policy:
-        return replace(policy, mode="DryRun") if self._dry_run else policy
+
+class PolicyFile:
+    """Follows one policy file."""
+
+    def __init__(self, path: Path | None, *, dry_run: bool = False) -> None:
+        """Read nothing yet.
+
+        Args:
+            path: of the file; None where there is none.
+            dry_run: nothing is ever killed, whatever the file says.
+        """
+        self._file = _Followed(path, parse_policy, Policy())
+        self._dry_run = dry_run
+
+    def read(self) -> Orders:
+        """The policy now; without a file the defaults hold."""
+        policy, trouble = self._file.read()
+        return Orders(policy=replace(policy, mode="DryRun") if self._dry_run else policy, trouble=trouble)
+
+
+class OrderFile:
+    """Follows one file with an order to change settings in place."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Read nothing yet; None where there is no file."""
+        self._file: _Followed[InPlaceOrder | None] = _Followed(path, parse_order, None)
+
+    def read(self) -> tuple[InPlaceOrder | None, str | None]:
+        """The last good order, None without one; and why the file was not followed, None where it was."""
+        return self._file.read()

@@ -21,6 +21,7 @@ from wsgi_contract.servers.gunicorn import CMD_ARGS
 from wsgi_contract.servers.gunicorn_statsd import point_statsd
 from wsgi_contract.servers.gunicorn_values import ArgumentsError
 from wsgi_sidecar import __version__, log
+from wsgi_sidecar.changing import Changing
 from wsgi_sidecar.child import Child, take_signals, wait_for_end
 from wsgi_sidecar.config import Config, ConfigError, StatsdSettings
 from wsgi_sidecar.core.lines import Line
@@ -28,8 +29,9 @@ from wsgi_sidecar.core.statsd_lines import DestinationError, parse_destination
 from wsgi_sidecar.core.telling import Teller
 from wsgi_sidecar.gate import Gate
 from wsgi_sidecar.hearing import Hearing, address
+from wsgi_sidecar.levers import reads_in_place
 from wsgi_sidecar.metrics import StateCollector
-from wsgi_sidecar.orders import PolicyFile
+from wsgi_sidecar.orders import OrderFile, PolicyFile
 from wsgi_sidecar.proc import ProcReader
 from wsgi_sidecar.server_files import ServerFiles
 from wsgi_sidecar.subreaper import adopt_orphans
@@ -65,7 +67,11 @@ def serve(config: Config, statsd: socket | None = None) -> int:
                 _stopped(wait_for_end(signals, pidfd))
                 return 0
         adopter = os.getpid() if adopt_orphans() else None
-        environment, hearing = _pointed(statsd, config.statsd) if statsd and config.statsd else (None, None)
+        environment, hearing = dict(os.environ), None
+        if statsd and config.statsd:
+            environment, hearing = _pointed(statsd, config.statsd)
+        if config.in_place:
+            environment |= reads_in_place(environment, config.in_place)
         child = Child(config.server, environment)
         with _watching(config, listener, hearing, within=child.pid, adopter=adopter):
             code = child.wait(signals)
@@ -134,14 +140,16 @@ def _ground(config: Config, reader: ProcReader, within: int | None, adopter: int
         gid=os.getegid(),
         guarded=config.verifiers_file is not None,
     )
+    files = ServerFiles()
     return Ground(
         teller=Teller(sidecar=sidecar, pod=config.pod),
         reader=reader,
-        files=ServerFiles(),
+        files=files,
         policy_file=PolicyFile(config.policy_file, dry_run=config.dry_run),
         within=within,
         adopter=adopter,
         grace_s=config.grace_s,
+        changing=Changing(OrderFile(config.order_file), config.in_place, files) if config.order_file else None,
     )
 
 

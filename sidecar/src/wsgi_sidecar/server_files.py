@@ -24,7 +24,9 @@ from wsgi_contract.servers.gunicorn import (
     parse_arguments,
     parse_cmd_args,
 )
+from wsgi_contract.servers.gunicorn_in_place import Boot, owners_cmd_args, parse_boot
 from wsgi_sidecar.core.command import arguments, script
+from wsgi_sidecar.core.journal import parse_journal
 from wsgi_sidecar.core.snapshot import Process
 from wsgi_sidecar.rooted import Rooted, Stamp
 
@@ -41,12 +43,14 @@ class ServerFacts:
     Attributes:
         sources: of its settings; see `effective_settings`.
         release: for example `23.0.0`; None where it could not be found.
-        config_path: the config file inside the server's container; None if it has none or it could not be told.
+        config_path: the owner's config file inside the server's container; None if it has none or it could not be told.
+        boot: the config file of ours that runs it; None where gunicorn reads none.
     """
 
     sources: Sources = field(repr=False)
     release: str | None
     config_path: str | None = None
+    boot: Boot | None = None
 
 
 class ServerFiles:
@@ -62,38 +66,55 @@ class ServerFiles:
         known = self._known
         if known is None or known.master != (master.id, master.command):
             release = read_release(master, self._root)
-        elif known.stamp == _stamp(master, known.sought, self._root):
+        elif known.stamps == _stamps(master, known.sought, self._root):
             return known.facts
         else:
             release = known.facts.release
-        sources, sought = _read_sources(master, self._root)
-        facts = ServerFacts(sources=sources, release=release, config_path=sought if sources.config_file else None)
+        read = _read_sources(master, self._root)
+        owners = read.sought[-1] if read.sought and read.sources.config_file else None
+        facts = ServerFacts(sources=read.sources, release=release, config_path=owners, boot=read.boot)
         self._known = _Known(
-            master=(master.id, master.command), facts=facts, sought=sought, stamp=_stamp(master, sought, self._root)
+            master=(master.id, master.command),
+            facts=facts,
+            sought=read.sought,
+            stamps=_stamps(master, read.sought, self._root),
         )
         return facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
-    """What was read, and where the config file was sought, found or not."""
+    """What was read, and where config files were sought, found or not."""
 
     master: tuple[ProcessId, tuple[str, ...]]
     facts: ServerFacts
-    sought: str | None
-    stamp: Stamp | None
+    sought: tuple[str, ...]
+    stamps: tuple[Stamp | None, ...]
 
 
-def _stamp(master: Process, path: str | None, root: str) -> Stamp | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """What one reading brought; the owner's config file was sought last."""
+
+    sources: Sources
+    sought: tuple[str, ...] = ()
+    boot: Boot | None = None
+
+
+def _stamps(master: Process, paths: tuple[str, ...], root: str) -> tuple[Stamp | None, ...]:
+    return tuple(_stamp(path, Rooted(master.id.pid, root)) for path in paths)
+
+
+def _stamp(path: str, files: Rooted) -> Stamp | None:
     try:
-        return Rooted(master.id.pid, root).stamp(path) if path else None
+        return files.stamp(path)
     except OSError:
         return None
 
 
 def read_sources(master: Process, root: str = "/proc") -> Sources:
     """What decides the master's settings; never raises: what cannot be read is None."""
-    return _read_sources(master, root)[0]
+    return _read_sources(master, root).sources
 
 
 def read_release(master: Process, root: str = "/proc") -> str | None:
@@ -111,7 +132,7 @@ def read_release(master: Process, root: str = "/proc") -> str | None:
     return None
 
 
-def _read_sources(master: Process, root: str) -> tuple[Sources, str | None]:
+def _read_sources(master: Process, root: str) -> _Read:
     command_line = arguments(master.command)
     environ = _environ(master, root)
     sources = Sources(
@@ -121,14 +142,41 @@ def _read_sources(master: Process, root: str) -> tuple[Sources, str | None]:
         config_file=None,
     )
     if command_line is None or environ is None:
-        return sources, None
+        return _Read(sources=sources)
     files = Rooted(master.id.pid, root)
     try:
-        said = (parse_arguments(command_line), parse_cmd_args(environ.get(CMD_ARGS, "")))
-        path, exists = _config_path(said, environ, files)
+        return _read_files(sources, command_line, environ, files)
     except (ArgumentsError, OSError):
-        return sources, None
-    return replace(sources, config_file=_text(path, files) if exists else ""), path
+        return _Read(sources=sources)
+
+
+def _read_files(sources: Sources, command_line: tuple[str, ...], environ: Mapping[str, str], files: Rooted) -> _Read:
+    """The config file; where that is ours, what it runs before, and what the sidecar wrote.
+
+    Raises:
+        ArgumentsError: gunicorn itself would not understand its arguments.
+        OSError: the kernel refuses to say where it is.
+    """
+    cmd_args = environ.get(CMD_ARGS, "")
+    said = (parse_arguments(command_line), parse_cmd_args(cmd_args))
+    path, exists = _config_path(said, environ, files)
+    text = _text(path, files) if exists else ""
+    sought = (path,) if path else ()
+    boot = parse_boot(text) if text else None
+    if boot is None:
+        return _Read(sources=replace(sources, config_file=text), sought=sought)
+    owners = (said[0], parse_cmd_args(owners_cmd_args(cmd_args, said[1].config or "")))
+    theirs, exists = _config_path(owners, environ, files)
+    live = parse_journal(_text(boot.live, files) or "")
+    return _Read(
+        sources=replace(
+            sources,
+            config_file=_text(theirs, files) if exists else "",
+            in_place=live.settings if live else boot.settings,
+        ),
+        sought=(*sought, boot.live, *((theirs,) if theirs else ())),
+        boot=boot,
+    )
 
 
 def _text(path: str | None, files: Rooted) -> str | None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from wsgi_contract.policy import Policy
 from wsgi_contract.report import Kill, ProcessId, Unknown
 from wsgi_sidecar import log
+from wsgi_sidecar.changing import Changing
 from wsgi_sidecar.core.account import Ledger, Step, account, account_failure
 from wsgi_sidecar.core.asking import Asked, ended_gently
 from wsgi_sidecar.core.circumstances import Circumstances
@@ -70,6 +71,7 @@ class Ground:
         adopter: our own pid, if orphans of the server come to us; None otherwise.
         hearing: what the server says of its requests; None where nobody listens.
         grace_s: the pod's termination grace period; None where nobody said.
+        changing: settings changed in place; None where nobody may order any.
     """
 
     teller: Teller
@@ -80,6 +82,7 @@ class Ground:
     adopter: int | None
     hearing: Hearing | None = None
     grace_s: float | None = None
+    changing: Changing | None = None
 
 
 class Watch:
@@ -168,6 +171,7 @@ class Watch:
             )
         else:
             step = self._judge(family, view, snapshot.living)
+        view, step = self._changed(view, step)
         self._conclude(view, step)
         # What a kill changed is told at once, not an interval later.
         return snapshot.monotonic if step.kills else step.diagnosis.again_at
@@ -237,6 +241,14 @@ class Watch:
             living=living,
         )
 
+    def _changed(self, view: View, step: Step) -> tuple[View, Step]:
+        """Carry out what is ordered in place; after the kills, so that it meets the server as it is now."""
+        if self._ground.changing is None:
+            return view, step
+        told = self._ground.changing.go(view.family, view.settings, view.at)
+        unknowns = view.unknowns if told.trouble is None else (*view.unknowns, _bad_order(told.trouble))
+        return replace(view, in_place=told.in_place, unknowns=unknowns), replace(step, changed=told.ended)
+
     def _departed(self, family: Family, view: View) -> tuple[Departure, ...]:
         values = {setting.name: setting.value for setting in view.settings}
         workers, requests = values.get("workers"), values.get("max_requests")
@@ -258,6 +270,7 @@ class Watch:
                 statuses={who: end.status for who, end in ends.items() if end.status is not None},
             ),
             ends=ends,
+            reloaded_ticks=self._ground.changing.reloaded_ticks if self._ground.changing else None,
         )
         told, self._leaving = departures(view.before, family, marks, self._leaving)
         return told
@@ -335,6 +348,10 @@ def _stack(what: Order, policy: Policy) -> str | None:
         return None
     told = take_stacks(what.process)
     return render(told, STACK_BYTES) if isinstance(told, Stacks) else f"none: {told.why}; {told.remedy}"
+
+
+def _bad_order(trouble: str) -> Unknown:
+    return Unknown(what="order", why=trouble, remedy="mend it; until then the last good order holds")
 
 
 def _bad_policy(trouble: str) -> Unknown:

@@ -29,6 +29,8 @@ SYNC_WITH_THREADS: Final = "sync with threads > 1"
 """How `said_by` of worker_class begins where gunicorn turned sync into gthread."""
 
 DEFAULT_CONFIG: Final = "./gunicorn.conf.py"
+IN_PLACE: Final = "the sidecar, in place"
+"""`said_by` of a setting that a running server was given."""
 
 FLAGS: Final[Mapping[SettingName, tuple[str, ...]]] = {
     "workers": ("-w", "--workers"),
@@ -194,17 +196,19 @@ class Sources:
         command_line: arguments behind the program's name; None where the title was overwritten (setproctitle).
         cmd_args: text of `GUNICORN_CMD_ARGS` at the start; empty if it was not set.
         web_concurrency: text of `WEB_CONCURRENCY`; empty if it was not set.
-        config_file: text of the config file; empty if there is none.
+        config_file: text of the owner's config file; empty if there is none.
+        in_place: what a config file of ours says behind it (`gunicorn_in_place`); None where gunicorn reads none.
     """
 
     command_line: tuple[str, ...] | None
     cmd_args: str | None
     web_concurrency: str | None
     config_file: str | None
+    in_place: Wanted | None = None
 
 
 def effective_settings(sources: Sources) -> tuple[Setting, ...]:
-    """The settings in force, one per name, in gunicorn's order: file < `GUNICORN_CMD_ARGS` < command line.
+    """The settings in force, one per name: file < ours, in place < `GUNICORN_CMD_ARGS` < command line.
 
     Where a stronger source is silent and a weaker one could not be read, the value is unknown. `-k sync` with more than
     one thread is what gunicorn makes of it: gthread.
@@ -215,25 +219,20 @@ def effective_settings(sources: Sources) -> tuple[Setting, ...]:
     command = _said(parse_arguments(sources.command_line), None) if sources.command_line is not None else None
     env = _said(parse_cmd_args(sources.cmd_args), CMD_ARGS) if sources.cmd_args is not None else None
     file = parse_config_file(sources.config_file) if sources.config_file is not None else None
-    settings = {name: _in_force(name, command, env, file, sources.web_concurrency) for name in SETTING_NAMES}
+    ours = {name: (value, IN_PLACE) for name, value in sources.in_place.items()} if sources.in_place else {}
+    layers: _Layers = (("command-line", command), ("environment", env), ("in-place", ours))
+    settings = {name: _in_force(name, layers, file, sources.web_concurrency) for name in SETTING_NAMES}
     return tuple((settings | {"worker_class": _real_class(settings)}).values())
+
+
+_Layers = Sequence[tuple[Source, Mapping[SettingName, tuple[Value, str]] | None]]
 
 
 def _said(arguments: Arguments, prefix: str | None) -> dict[SettingName, tuple[Value, str]]:
     return {name: (value, f"{prefix}: {by}" if prefix else by) for name, value, by in arguments.settings}
 
 
-def _in_force(
-    name: SettingName,
-    command: Mapping[SettingName, tuple[Value, str]] | None,
-    env: Mapping[SettingName, tuple[Value, str]] | None,
-    file: ConfigFile | None,
-    web_concurrency: str | None,
-) -> Setting:
-    layers: tuple[tuple[Source, Mapping[SettingName, tuple[Value, str]] | None], ...] = (
-        ("command-line", command),
-        ("environment", env),
-    )
+def _in_force(name: SettingName, layers: _Layers, file: ConfigFile | None, web_concurrency: str | None) -> Setting:
     for source, said in layers:
         if said is None:
             return Setting(name=name, value=None, source="unknown")

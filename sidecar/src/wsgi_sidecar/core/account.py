@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
+from wsgi_contract.in_place import State
 from wsgi_contract.report import Counts, Incident, IncidentKind, Kill, KillOutcome, KillTarget, ProcessId, RestartReason
 from wsgi_sidecar.core.asking import Asked, Asking, still_asked
 from wsgi_sidecar.core.departures import Departure
@@ -44,6 +45,7 @@ class Ledger:
         deeds: kills that decisions still need to know, oldest first, and at least the last `KEPT_KILLS`.
         struck: kills ever told: numbers the next one.
         asking: living processes that were asked to end.
+        changes: orders to change settings in place, by how they ended.
     """
 
     scans: int = 0
@@ -57,6 +59,7 @@ class Ledger:
     deeds: tuple[Deed, ...] = ()
     struck: int = 0
     asking: Asking = field(default_factory=dict)
+    changes: Mapping[State, int] = field(default_factory=dict)
 
     @property
     def counts(self) -> Counts:
@@ -85,6 +88,7 @@ class Step:
         family: the look; None where no server was found.
         asked: who was asked to end.
         living: all processes of the look, zombies aside.
+        changed: how an order to change settings in place ended now; None where none did.
     """
 
     at: float
@@ -97,6 +101,7 @@ class Step:
     family: Family | None = None
     asked: tuple[Asked, ...] = ()
     living: frozenset[ProcessId] = frozenset()
+    changed: State | None = None
 
 
 def account(ledger: Ledger, step: Step) -> Ledger:
@@ -119,6 +124,7 @@ def account(ledger: Ledger, step: Step) -> Ledger:
         deeds=_deeds(ledger, step),
         struck=ledger.struck + len(step.kills),
         asking=still_asked(ledger.asking, step.asked, step.living),
+        changes=_added(ledger.changes, (step.changed,) if step.changed else ()),
     )
 
 

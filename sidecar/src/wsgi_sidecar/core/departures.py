@@ -77,6 +77,7 @@ class Marks:
         oom: workers that the kernel's OOM killer ended.
         timed_out: workers that the server itself says it ended for a request that took too long (uWSGI's harakiri).
         ends: how workers ended, as far as the kernel tells.
+        reloaded_ticks: when this sidecar itself last had the server reload; None: it never did.
     """
 
     timeout_s: float | None = None
@@ -86,6 +87,7 @@ class Marks:
     oom: frozenset[ProcessId] = frozenset()
     timed_out: frozenset[ProcessId] = frozenset()
     ends: Mapping[ProcessId, End] = field(default_factory=dict)
+    reloaded_ticks: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +162,8 @@ def _reloaded(last: Last) -> bool:
     """A whole new generation was born while it lived; what replaces an ended worker is born after its end."""
     if last.status is not None and not last.in_good_order:
         return False
+    if last.marks.reloaded_ticks is not None and last.worker.process.id.started < last.marks.reloaded_ticks:
+        return True
     return _beside(last, last.before) or (last.end is not None and _beside(last, last.now))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Final, Literal
 
+from wsgi_contract.in_place import Named
 from wsgi_contract.report import Incident, Kill
 from wsgi_sidecar.core.account import Ledger, told
 from wsgi_sidecar.core.telling import View
@@ -116,8 +117,8 @@ def _where(slot: int | None) -> str:
 
 
 def server_lines(before: View | None, now: View) -> tuple[Line, ...]:
-    """The lines about the server itself and about what cannot be seen of it: found, gone, unknown, known again."""
-    return (*_server(before, now), *_unknowns(before, now), *_findings(before, now))
+    """The lines about the server itself, what cannot be seen of it, and what was changed in it."""
+    return (*_server(before, now), *_unknowns(before, now), *_findings(before, now), *_in_place(before, now))
 
 
 def _server(before: View | None, now: View) -> Iterator[Line]:
@@ -160,6 +161,28 @@ def _findings(before: View | None, now: View) -> Iterator[Line]:
                 level="warning",
                 fields=asdict(finding),
             )
+
+
+def _in_place(before: View | None, now: View) -> Iterator[Line]:
+    """One line when an order is taken up, and one for each thing that comes of it."""
+    told, then = now.in_place, before.in_place if before else None
+    if told is None or told.order is None:
+        return
+    if then is not None and (then.order, then.state, then.reason) == (told.order, told.state, told.reason):
+        return
+    yield Line(
+        event="in-place",
+        message=f"order {told.order} ({_named(told.ordered)}): {told.state}: {told.reason}",
+        level="info" if told.state in ("Verifying", "Applied") else "warning",
+        fields={
+            "order": told.order, "state": told.state, "means": told.means, "ordered": dict(told.ordered),
+            "before": dict(told.before), "after": dict(told.after), "why": told.reason,
+        },
+    )  # fmt: skip
+
+
+def _named(settings: Named) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings) or "all back to its owner"
 
 
 def _settled(view: View) -> bool:

@@ -6,6 +6,7 @@ and what the view does not hold is None in the Report, never 0.
 
 from dataclasses import dataclass
 
+from wsgi_contract.in_place import InPlace
 from wsgi_contract.policy import Policy
 from wsgi_contract.report import (
     SCHEMA,
@@ -49,6 +50,7 @@ class View:
         cmd_args: text of `GUNICORN_CMD_ARGS` that the master was started with; see `ServerInfo`.
         around: what surrounds the server beyond its processes; None where there is no server.
         requests: that the server says it answered; None where nobody told.
+        in_place: settings changed in place; None where nobody may order any.
     """
 
     at: float
@@ -61,6 +63,7 @@ class View:
     cmd_args: str | None = None
     around: Circumstances | None = None
     requests: RequestTotals | None = None
+    in_place: InPlace | None = None
 
 
 def tell(view: View, ledger: Ledger, teller: Teller) -> Report:
@@ -87,6 +90,7 @@ def tell(view: View, ledger: Ledger, teller: Teller) -> Report:
         saturation=around.saturation if around else None,
         shared_sockets=around.shared if around else None,
         requests=view.requests,
+        in_place=view.in_place,
     )
 
 
