@@ -20,11 +20,13 @@ from typing import Final
 from benchmarks.mutations import mutated
 from benchmarks.tables import keep, progress, show
 from tests.contract.reports import REPORT
+from wsgi_contract.in_place import OrderError, parse_order
 from wsgi_contract.names import ANNOTATION_ORIGINAL
 from wsgi_contract.policy import Policy, PolicyError, dump_policy, parse_policy
 from wsgi_contract.report import dump_report
 from wsgi_contract.servers import gunicorn, uwsgi, uwsgi_files, uwsgi_options
 from wsgi_contract.servers.gunicorn_file import parse_config_file
+from wsgi_contract.servers.gunicorn_in_place import Boot, parse_boot, render_boot
 from wsgi_contract.servers.gunicorn_values import ArgumentsError
 from wsgi_contract.settings import Wanted
 from wsgi_operator.answers import parse_answer
@@ -34,6 +36,7 @@ from wsgi_sidecar.core import command, control, limits, statsd_lines, syscalls, 
 from wsgi_sidecar.core import uwsgi as uwsgi_stats
 from wsgi_sidecar.core.addresses import parse_stream_address
 from wsgi_sidecar.core.endpoints import parse_inet
+from wsgi_sidecar.core.journal import parse_journal
 from wsgi_sidecar.core.stacks import StackError, parse_dump
 from wsgi_sidecar.core.traffic import Traffic, take_in
 from wsgi_sidecar.mounts import parse_mount
@@ -185,6 +188,12 @@ RECORD: Final = (
     b'"learnt":{"uid":1,"gid":2},"inherited":null,"drifts":0,"drift_at":null,"at":1.5,"changes":' + CHANGE + b"}",
     b'{"container":"app","cmd_args":{"value":"-w 1","owners":[{"manager":"helm","operation":"Apply"}]},"share":null}',
 )
+BOOT: Final = Boot(live="/run/in-place.json", settings=Wanted(workers=2))
+JOURNAL: Final = (
+    b'{"order": "a", "means": "config-file", "ordered": {"workers": 3}, "settings": {"workers": 3}, "good": {}, "state":'
+    b' "Verifying", "reason": "", "since": 1.5, "before": [["workers", 2]], "master": {"pid": 7, "started": 9},'
+    b' "told_ticks": 99, "within_s": 60.0, "count": 2, "settled": false}'
+)
 INI: Final = b"[uwsgi]\nprocesses = 4\nthreads=2\nharakiri = 30\nif-env = X\nstats=%(p).sock\nendif=\n"
 
 TARGETS: Final[Mapping[str, Target]] = {
@@ -236,6 +245,13 @@ TARGETS: Final[Mapping[str, Target]] = {
         read=_text(parse_stream_address), seeds=(b"127.0.0.1:1717", b"/run/stats.sock", b"@abstract", b"[::1]:1")
     ),
     "policy": Target(read=_text(parse_policy), seeds=(dump_policy(Policy()).encode(), b"{}"), refuses=(PolicyError,)),
+    "order": Target(
+        read=_text(parse_order),
+        seeds=(b'{"id": "a", "settings": {"workers": 4, "timeout_s": 60}, "within_s": 30}',),
+        refuses=(OrderError,),
+    ),
+    "in-place-file": Target(read=_text(parse_boot), seeds=(render_boot(BOOT).encode(),)),
+    "journal": Target(read=_text(parse_journal), seeds=(JOURNAL,)),
     "gunicorn": Target(
         read=_gunicorn,
         seeds=(b"\f".join((OPTIONS, OPTIONS, b"4", CONFIG)), b"-w 2 app:app\f\f\f", b"23.0.0"),

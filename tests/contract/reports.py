@@ -1,5 +1,6 @@
 """One Report with every part in it."""
 
+from wsgi_contract.in_place import InPlace
 from wsgi_contract.policy import Policy
 from wsgi_contract.report import (
     SCHEMA,
@@ -124,6 +125,17 @@ REPORT = Report(
         dropped=0,
         forwarded=9,
         forward_failed=0,
+    ),
+    in_place=InPlace(
+        means="config-file",
+        obstacle="threads is given by --threads 8",
+        order="a",
+        ordered=(("workers", 4),),
+        state="Applied",
+        reason="all 4 workers run with it",
+        before=(("workers", 2),),
+        after=(("workers", 4),),
+        since=1001.5,
     ),
     findings=(Finding(id="x", what="seen", why="hurts", fix="--this", link="https://docs.gunicorn.org"),),
 )
