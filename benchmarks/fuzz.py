@@ -190,8 +190,9 @@ RECORD: Final = (
 )
 BOOT: Final = Boot(live="/run/in-place.json", settings=Wanted(workers=2))
 JOURNAL: Final = (
-    b'{"order": "a", "means": "config-file", "ordered": {"workers": 3}, "settings": {"workers": 3}, "good": {}, "state":'
-    b' "Verifying", "reason": "", "since": 1.5, "before": [["workers", 2]], "master": {"pid": 7, "started": 9},'
+    b'{"order": "a", "means": "config-file", "ordered": {"workers": 3}, "settings": {"workers": 3}, "good": {},'
+    b' "state": "Verifying", "reason": "", "since": 1.5,'
+    b' "before": [["workers", 2]], "master": {"pid": 7, "started": 9},'
     b' "told_ticks": 99, "within_s": 60.0, "count": 2, "settled": false}'
 )
 INI: Final = b"[uwsgi]\nprocesses = 4\nthreads=2\nharakiri = 30\nif-env = X\nstats=%(p).sock\nendif=\n"
