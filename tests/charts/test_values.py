@@ -45,6 +45,7 @@ def test_schema_and_values_hold_the_same_names() -> None:
         ({"image": {"digest": "sha256:abc"}}, ["/image/digest", "sha256:[a-f0-9]{64}"]),
         ({"image": {"pullPolicy": "Sometimes"}}, ["/image/pullPolicy", "'Always', 'IfNotPresent', 'Never'"]),
         ({"sidecar": {"image": "wsgi-sidecar:1"}}, ["/sidecar/image", "object"]),
+        ({"sidecar": {"allowedRepositories": ["x:1.2"]}}, ["/sidecar/allowedRepositories/0", "'x:1.2'", "pattern"]),
         ({"healthPort": 80}, ["/healthPort", "minimum", "1,024"]),
         ({"healthPort": "8080"}, ["/healthPort", "integer"]),
         ({"watch": {"namespaces": "shop"}}, ["/watch/namespaces", "array"]),
@@ -97,12 +98,13 @@ def test_values_reach_the_operator_through_its_environment() -> None:
         "reports": {"intervalSeconds": 2.5, "timeoutSeconds": 1},
         "healthPort": 9000,
         "admission": "always",
-        "sidecar": {"image": {"pullPolicy": "Never"}},
+        "sidecar": {"image": {"pullPolicy": "Never"}, "allowedRepositories": ["registry.example/mine", "team/*"]},
     }
     told = environment(render(values))
     assert told == {
         "WSGI_OPERATOR_SIDECAR_IMAGE": "wsgi-sidecar:0.1.0",
         "WSGI_OPERATOR_SIDECAR_PULL_POLICY": "Never",
+        "WSGI_OPERATOR_SIDECAR_REPOSITORIES": "registry.example/mine,team/*",
         "WSGI_OPERATOR_NAMESPACES": "a,b",
         "WSGI_OPERATOR_ADMISSION": "true",
         "WSGI_OPERATOR_REPORT_INTERVAL_SECONDS": "2.5",

@@ -216,6 +216,7 @@ def test_a_missing_deployment_is_waited_for(here: Ground):
             "CmdArgsFromReference",
         ),
         ("taken", deployment("taken", ports=[{"containerPort": 9177}]), {}, "PortTaken"),
+        ("foreign", deployment("foreign"), {"sidecar": {"image": "evil.example/miner:1"}}, "ImageNotAllowed"),
     ],
 )  # fmt: skip
 def test_what_is_in_the_way_stalls_and_writes_nothing(here: Ground, name: str, manifest: Any, spec: Any, reason: str):

@@ -11,7 +11,14 @@ IMAGE = {"WSGI_OPERATOR_SIDECAR_IMAGE": "registry:5000/wsgi-sidecar:1"}
 
 
 def test_only_the_image_is_needed():
-    assert read_config(IMAGE) == Config(sidecar=Sidecar(image="registry:5000/wsgi-sidecar:1"))
+    assert read_config(IMAGE) == Config(
+        sidecar=Sidecar(image="registry:5000/wsgi-sidecar:1"), repositories=("registry:5000/wsgi-sidecar",)
+    )
+
+
+def test_further_repositories_come_behind_the_installed_one():
+    told = read_config(IMAGE | {"WSGI_OPERATOR_SIDECAR_REPOSITORIES": "a/*, b,registry:5000/wsgi-sidecar"})
+    assert told.repositories == ("registry:5000/wsgi-sidecar", "a/*", "b")
 
 
 def test_empty_variables_are_as_good_as_none():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Literal, cast
 
 from wsgi_contract import names
+from wsgi_operator.core.image import repository
 from wsgi_operator.core.server import PullPolicy, Sidecar
 
 LogFormat = Literal["json", "text"]
@@ -30,6 +31,7 @@ class Config:
 
     Attributes:
         sidecar: what it injects where a WSGIServer says nothing else.
+        repositories: of the images that a WSGIServer may name for its sidecar.
         namespaces: those it watches; empty: all.
         report_interval_s: seconds between two looks at one workload's pods.
         report_timeout_s: seconds that one pod has for its answer.
@@ -45,6 +47,7 @@ class Config:
     """
 
     sidecar: Sidecar
+    repositories: tuple[str, ...]
     namespaces: tuple[str, ...] = ()
     report_interval_s: float = 10.0
     report_timeout_s: float = 3.0
@@ -88,6 +91,7 @@ def read_config(environ: Mapping[str, str]) -> Config:
                 "PullPolicy", _one_of(environ, "SIDECAR_PULL_POLICY", ("IfNotPresent", "Always", "Never"))
             ),
         ),
+        repositories=_repositories(environ),
         namespaces=_namespaces(environ),
         report_interval_s=_number(environ, "REPORT_INTERVAL_SECONDS", 10.0, 0.5, 3600.0),
         report_timeout_s=_number(environ, "REPORT_TIMEOUT_SECONDS", 3.0, 0.1, 60.0),
@@ -109,6 +113,12 @@ def _image(environ: Mapping[str, str]) -> str:
             f"{name} is {image!r}: give it a version, as name:tag or name@sha256:digest, and not the tag latest"
         )
     return image
+
+
+def _repositories(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The installed sidecar's own, and those that are named beside it."""
+    more = environ.get(f"{PREFIX}SIDECAR_REPOSITORIES", "").split(",")
+    return tuple(dict.fromkeys((repository(_image(environ)), *(part.strip() for part in more if part.strip()))))
 
 
 def _namespaces(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 from wsgi_operator.connection import Conflict, Refused
 from wsgi_operator.core.evidence import Evidence, gather
 from wsgi_operator.core.facts import Facts
+from wsgi_operator.core.image import forbidden
 from wsgi_operator.core.notices import Notice, change_notices, event_of, kill_notices
 from wsgi_operator.core.patch import Plan, plan
 from wsgi_operator.core.ration import grant
@@ -56,7 +57,7 @@ async def one_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memory: Me
 
 async def _act(desk: Desk, server: Server, rivals: tuple[Body, ...], now: float) -> Facts:
     """Bring the Deployment to what is wanted, hear what its pods say, and apply what only they could tell."""
-    obstacle = _claimed(server, rivals)
+    obstacle = _claimed(server, rivals) or forbidden(server, desk.config.repositories)
     deployment: Body | None = None if obstacle else await _workload(desk, server)
     if deployment is None:
         return Facts(generation=server.generation, obstacle=obstacle or _missing(server))

@@ -30,7 +30,8 @@ class SidecarSpec(Part):
         default=None,
         min_length=1,
         max_length=512,
-        description="Image of the sidecar. Default: the one that the operator was installed with.",
+        description="Image of the sidecar, from a repository that the installation allows: its own, and those of the "
+        "chart's sidecar.allowedRepositories. Default: the one that the operator was installed with.",
     )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
         default=None, description="When to pull it. Default: as the operator was installed."
