@@ -42,7 +42,7 @@ def held(*acts):
             for act in acts:
                 bell.clear()
                 act(mirror)
-                rings.append(bell.is_set())
+                rings.append(bell.rung.is_set())
         return mirror
 
     return asyncio.run(run()), rings

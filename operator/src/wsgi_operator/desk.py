@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from wsgi_operator.bells import Bells
+from wsgi_operator.bells import Bell, Bells
 from wsgi_operator.cluster import Cluster
 from wsgi_operator.config import Config
 from wsgi_operator.core.ration import Ration
@@ -52,12 +52,14 @@ class Memory:
         told: names of Events that are posted.
         ration: how many more may be.
         patience_s: until the next look while things are not as wanted.
+        bell: rings when there is reason to look again.
     """
 
     status: Body
     told: set[str] = field(default_factory=set)
     ration: Ration = field(default_factory=Ration)
     patience_s: float = 1.0
+    bell: Bell = field(default_factory=Bell)
 
 
 def workload_of(body: Body) -> tuple[str, str, str]:

@@ -11,30 +11,31 @@ from typing import Any, Final
 
 import kopf
 
+from wsgi_operator.core.pace import wait_s
 from wsgi_operator.desk import Body, Desk, Memory, workload_of
 from wsgi_operator.rounds import one_round
 
 log = logging.getLogger("wsgi_operator")
 
 PAUSE_S: Final = 0.5
-"""Between two rounds over one WSGIServer, so that a burst of events is one round."""
+"""Between two rounds over one WSGIServer, so that a burst of events is one round; a changed spec does not wait."""
 
 
 async def follow(desk: Desk, stopped: Any, body: Body, claims: Mapping[Any, Iterable[Body]]) -> None:
     """Turn rounds over one WSGIServer until it goes, or the operator does."""
     workload, uid = workload_of(body), body["metadata"]["uid"]
-    memory = Memory(status=dict(body.get("status") or {}))
     if not await _first(desk.mirror.complete.wait(), stopped.wait(), timeout_s=None):
         return
     with desk.bells.listen(workload) as bell:
+        memory = Memory(status=dict(body.get("status") or {}), bell=bell)
         while not stopped:
             bell.clear()
             async with desk.lock(uid):
                 if stopped:
                     break
                 delay = await _guarded_round(desk, body, tuple(claims.get(workload, ())), memory)
-            await stopped.wait(PAUSE_S)
-            if await _first(bell.wait(), stopped.wait(), timeout_s=delay):
+            await _first(bell.urgent.wait(), stopped.wait(), timeout_s=min(PAUSE_S, delay))
+            if await _first(bell.rung.wait(), stopped.wait(), timeout_s=max(0.0, delay - PAUSE_S)):
                 memory.patience_s = 1.0
 
 
@@ -73,7 +74,7 @@ async def _guarded_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memor
         desk.pulse.end(uid)
     desk.meters.ended("settled" if settled else "unsettled")
     if settled:
-        return desk.config.report_interval_s
+        return wait_s(uid, asyncio.get_running_loop().time(), desk.config.report_interval_s)
     delay = min(memory.patience_s, desk.config.report_interval_s)
     memory.patience_s *= 2
     return delay

@@ -10,6 +10,9 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import kopf
+
+from wsgi_operator.bells import Bell, unless
 from wsgi_operator.connection import Conflict, Refused
 from wsgi_operator.core.evidence import Evidence, gather
 from wsgi_operator.core.facts import Facts
@@ -40,7 +43,7 @@ async def one_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memory: Me
         return False
     verifier = desk.keys.read().verifier(server.uid)
     server = replace(server, sidecar=replace(server.sidecar, verifier=verifier))
-    facts = await _act(desk, server, rivals, now)
+    facts = await _act(desk, server, rivals, memory, now)
     if facts.rollout is None or facts.evidence is None:
         desk.turn.give(server.uid)
     else:
@@ -55,7 +58,7 @@ async def one_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memory: Me
     return ready or facts.obstacle is not None
 
 
-async def _act(desk: Desk, server: Server, rivals: tuple[Body, ...], now: float) -> Facts:
+async def _act(desk: Desk, server: Server, rivals: tuple[Body, ...], memory: Memory, now: float) -> Facts:
     """Bring the Deployment to what is wanted, hear what its pods say, and apply what only they could tell."""
     obstacle = _claimed(server, rivals) or forbidden(server, desk.config.repositories)
     deployment: Body | None = None if obstacle else await _workload(desk, server)
@@ -64,7 +67,7 @@ async def _act(desk: Desk, server: Server, rivals: tuple[Body, ...], now: float)
     applied = await _apply(desk, server, deployment, None, now)
     if isinstance(applied, Obstacle):
         return Facts(generation=server.generation, obstacle=applied)
-    evidence = await _listen(desk, server)
+    evidence = await _listen(desk, server, memory.bell)
     if rollout(applied[0]).done:
         seen = look_at(answer.report for answer in evidence.heard)
         applied = await _apply(desk, server, applied[0], seen, now)
@@ -141,11 +144,15 @@ async def _apply(
     return deployment, made
 
 
-async def _listen(desk: Desk, server: Server) -> Evidence:
+async def _listen(desk: Desk, server: Server, bell: Bell) -> Evidence:
+    """What the pods say; a person who changes the spec meanwhile is not kept waiting for pods that are silent."""
     ring = desk.keys.read()
     pods = tuple(ring.equip(pod, server.uid) for pod in desk.mirror.pods.look(server.namespace, server.name))
     with desk.meters.sweep():
-        return gather(await desk.reports.read(pods, server.sidecar.port), server.wanted)
+        answers = await unless(bell.urgent, desk.reports.read(pods, server.sidecar.port))
+    if answers is None:
+        raise kopf.TemporaryError("the spec has changed while its pods were asked", delay=0.01)
+    return gather(answers, server.wanted)
 
 
 async def _tell_status(desk: Desk, body: Body, status: dict[str, Any], memory: Memory) -> None:
