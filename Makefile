@@ -108,7 +108,7 @@ images: ## build the images of sidecar and operator, and load them into the clus
 .PHONY: ground
 ground: venv
 	@cluster/up --prepare || [ "$${REQUIRE_CLUSTER:-}" != 1 ]
-	@$(PYTHON) -m tests.servers.databases
+	@$(PYTHON) -m tests.servers.packages
 
 .PHONY: venv
 venv: $(UV)

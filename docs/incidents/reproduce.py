@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.servers import processes  # noqa: E402  the root must be on the path first
+from tests.servers.asking import SHARING, echoing  # noqa: E402
 from tests.servers.rooms import room_of  # noqa: E402
 from tests.servers.server import Server, eventually  # noqa: E402
 from wsgi_contract.report import ProcessId  # noqa: E402
@@ -126,22 +126,10 @@ def worker_timeout(release: str) -> None:
         say(f"{server.log.count('WORKER TIMEOUT')} times WORKER TIMEOUT in gunicorn's log, and no word about why")
 
 
-SHARED_APP: Final = """
-import os, socket
-database = socket.create_connection(("127.0.0.1", int(os.environ["DATABASE_PORT"])))
-def app(environ, start_response):
-    mine = environ["QUERY_STRING"]
-    database.sendall(f"{mine}\\n".encode())
-    answer = database.recv(100).decode().strip()
-    start_response("200 OK", [])
-    return [b"right" if answer == mine else f"wrong: asked {mine}, got {answer!r}".encode()]
-"""
-
-
 def shared_socket(release: str) -> None:
     """A connection opened at import, with preload_app: two workers read each other's answers."""
-    with database() as port:
-        given = {"environment": {"DATABASE_PORT": str(port)}, "files": {"shared.py": SHARED_APP}}
+    with echoing() as port:
+        given = {"environment": {"DATABASE_PORT": str(port)}, "files": {"shared.py": SHARING}}
         with Server(release, "-w", "2", "--preload", application="shared:app", **given) as server:
             eventually("both workers are up", lambda: len(server.worker_pids()) == 2)
             holders = [pid for pid in server.all_pids() if _connected_to(pid, port)]
@@ -164,23 +152,6 @@ def _body(server: Server, path: str) -> str:
 def _connected_to(pid: int, port: int) -> bool:
     connections = psutil.Process(pid).net_connections()
     return any(connection.raddr and connection.raddr.port == port for connection in connections)
-
-
-@contextlib.contextmanager
-def database() -> Iterator[int]:
-    """A server on loopback that answers every line with that line, 2 ms later."""
-
-    def serve(listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            connection, _ = listener.accept()
-            with connection, connection.makefile("rb") as lines:
-                for line in lines:
-                    time.sleep(0.002)
-                    connection.sendall(line)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=serve, args=(listener,), daemon=True).start()
-        yield listener.getsockname()[1]
 
 
 def stuck_request(release: str) -> None:

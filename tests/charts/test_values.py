@@ -16,7 +16,7 @@ from tests.charts.rendered import CHART, RefusedError, Values, container, one, r
 TEXT = (CHART / "values.yaml").read_text(encoding="utf-8")
 VALUES: dict[str, Any] = yaml.safe_load(TEXT)
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
-FREE = {"resources", "annotations", "podLabels", "podAnnotations", "nodeSelector", "tolerations", "affinity"}
+FREE = {"resources", "annotations", "labels", "podLabels", "podAnnotations", "nodeSelector", "tolerations", "affinity"}
 """Values whose inside is Kubernetes' own."""
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.servers.databases import DATABASES, program
+from tests.servers.databases import DATABASES
+from tests.servers.packages import program
 from tests.servers.rooms import room_of
 from tests.servers.server import eventually
 from tests.servers.watched import Event, Watched

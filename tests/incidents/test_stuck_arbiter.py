@@ -4,9 +4,7 @@ The stories mostly wait, so they are told at the same time, each on a server of 
 """
 
 import contextlib
-import os
 import signal
-import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,30 +12,12 @@ from dataclasses import dataclass
 import psutil
 import pytest
 
+from tests.servers.deaf import DEAF, DEAF_FILES, kill_workers_until_nobody_comes
 from tests.servers.rooms import prepare
 from tests.servers.server import Server, eventually
 from tests.servers.watched import Beside, Event, Watched
 
 pytestmark = pytest.mark.servers
-
-READER = """
-import fcntl, os, subprocess, sys, threading, time
-
-# A log reader that stops reading once the file `deaf` appears: the pipe fills up, and whoever writes to it blocks.
-there, here = os.pipe()
-fcntl.fcntl(here, fcntl.F_SETPIPE_SZ, 4096)
-child = subprocess.Popen(sys.argv[1:], stderr=here)
-os.close(here)
-
-def read():
-    while not os.path.exists("deaf"):
-        sys.stderr.buffer.write(os.read(there, 4096))
-        sys.stderr.buffer.flush()
-
-threading.Thread(target=read, daemon=True).start()
-sys.exit(child.wait() & 0xFF)
-"""
-
 
 TWINS = ("20.1.0", "23.0.0", "27.0.1")
 PATCHED = ("20.1.0", "21.2.0", "22.0.0", "23.0.0")
@@ -94,14 +74,13 @@ def test_a_dry_run_tells_the_stuck_arbiter_and_lets_it_be(stories: Mapping[str, 
 
 
 def tell_twin(release: str, *options: str) -> Story:
-    inside = (sys.executable, "reader.py")
     with (
-        Server(release, "-w", "1", inside=inside, files={"reader.py": READER}) as server,
+        Server(release, "-w", "1", inside=DEAF, files=DEAF_FILES) as server,
         Beside("--pid", str(server.master_pid), *options) as beside,
     ):
         eventually("the sidecar sees the worker", lambda: len(beside.workers()) == 1)
         (server.folder / "deaf").touch()
-        _kill_workers_until_nobody_comes(server)
+        kill_workers_until_nobody_comes(server)
         (kill,) = eventually("the arbiter's kill is decided", lambda: beside.events("kill"))
         return Story(
             incident=beside.events("incident")[0],
@@ -132,18 +111,3 @@ def tell_patched(release: str) -> Story:
             exit_code=exit_code,
             alive=psutil.pid_exists(watched.master_pid),
         )
-
-
-def _kill_workers_until_nobody_comes(server: Server) -> None:
-    """Every dead worker makes the arbiter write; bounded: 200 lines fill a pipe of 4 KiB for certain."""
-    for _ in range(200):
-        workers = server.worker_pids()
-        if not workers:
-            return
-        os.kill(workers[0], signal.SIGKILL)
-        with contextlib.suppress(AssertionError):
-            eventually("another worker comes", lambda gone=workers[0]: _others(server, gone), within_s=4)
-
-
-def _others(server: Server, gone: int) -> list[int]:
-    return [pid for pid in server.worker_pids() if pid != gone]

@@ -1,11 +1,15 @@
-"""An application whose requests wait for somebody else, and the somebody who never answers.
+"""Applications that ask somebody else over the network, and the somebody.
 
-In: nothing. Out: `Mute`, a TCP server that accepts and stays silent, and `files_for` it: an application that asks it
-(`/ask`), and one that does so while it is imported. Rule: everything else is served by `apps`.
+In: nothing. Out: `Mute`, a TCP server that accepts and stays silent, with applications that ask it (`/ask`, or while
+they are imported), which else serve what `apps` does; and `echoing`, a server that says every line again, with an
+application whose workers share one connection to it. Rule: loopback, an ephemeral port, gone with the block.
 """
 
+import contextlib
 import socket
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Final, Self
 
@@ -46,3 +50,33 @@ class Mute:
         """Applications `asker:app`, whose path `/ask` calls here, and `importer:app`, whose import does."""
         asking = _APPLICATION.format(port=self._socket.getsockname()[1])
         return {"asker.py": asking, "importer.py": f"{asking}\nask()\n"}
+
+
+SHARING: Final = """
+import os, socket
+database = socket.create_connection(("127.0.0.1", int(os.environ["DATABASE_PORT"])))
+def app(environ, start_response):
+    mine = environ["QUERY_STRING"]
+    database.sendall(f"{mine}\\n".encode())
+    answer = database.recv(100).decode().strip()
+    start_response("200 OK", [])
+    return [b"right" if answer == mine else f"wrong: asked {mine}, got {answer!r}".encode()]
+"""
+"""Run with --preload its workers share the connection, and read each other's answers."""
+
+
+@contextlib.contextmanager
+def echoing() -> Iterator[int]:
+    """A server that answers every line of its one client with that line, 2 ms later. Gives its port."""
+
+    def serve(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rb") as lines:
+                for line in lines:
+                    time.sleep(0.002)
+                    connection.sendall(line)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        yield listener.getsockname()[1]

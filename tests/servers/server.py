@@ -10,6 +10,7 @@ import http.client
 import os
 import re
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -53,6 +54,12 @@ def eventually(what: str, look: Callable[[], Seen | None], within_s: float = PAT
             raise AssertionError(f"within {within_s:g} s it did not come true that {what}; last seen: {seen!r}")
         time.sleep(0.05)
     return seen
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody holds right now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 def get(port: int, path: str = "/", timeout_s: float = 10.0) -> Answer:

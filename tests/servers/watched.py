@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -120,11 +120,17 @@ class Watched(Server, Told):
 
 
 class Beside(Told):
-    """`wsgi-sidecar watch`, attached to a server that runs already."""
+    """`wsgi-sidecar watch`, attached to a server that runs already.
 
-    def __init__(self, *options: str, scan_interval_s: float = 0.5) -> None:
+    Args:
+        options: of it.
+        scan_interval_s: likewise.
+        inside: command that starts it, such as `setpriv`, which takes a right away.
+    """
+
+    def __init__(self, *options: str, scan_interval_s: float = 0.5, inside: Sequence[str] = ()) -> None:
         own = ("--port", "0", "--scan-interval", str(scan_interval_s), "--log-format", "json")
-        self._command = (*COMMAND, "watch", *own, *options)
+        self._command = (*inside, *COMMAND, "watch", *own, *options)
         self._mark = new_mark()
 
     def __enter__(self) -> Self:
