@@ -52,6 +52,17 @@ VARIANTS: Final[dict[str, Values]] = {
         "log": {"level": "debug", "format": "text"},
         "resources": {"limits": {"cpu": 1, "memory": "128Mi"}},
     },
+    "everything on": {
+        "admission": "always",
+        "podMonitor": {"enabled": True, "labels": {"release": "monitoring"}, "interval": "30s"},
+        "alerts": {"enabled": True, "labels": {"release": "monitoring"}, "runbookPrefix": "https://git.example.com/"},
+        "dashboards": {"enabled": True, "annotations": {"grafana_folder": "Python"}},
+        "networkPolicy": {
+            "enabled": True,
+            "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
+            "apiServerAddresses": ["10.96.0.1/32"],
+        },
+    },
 }
 
 

@@ -7,21 +7,22 @@ tell them, relabelled by the chart's own PodMonitor, and evaluates the chart's o
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import yaml
 
+from tests.charts.examples import ADAPTER, SCRAPING
 from tests.charts.expressions import RULES, Alert, Query, alerts, queries
 from tests.charts.prometheus import Job, Prometheus, relabelling_of
 from tests.charts.rendered import render
-from tests.charts.trouble import TROUBLES
-from tests.cluster.kube import ROOT
+from tests.charts.trouble import troubles
 from tests.servers.memory_box import memory_box
 from tests.servers.packages import needed
 from tests.servers.rooms import prepare
@@ -82,13 +83,16 @@ def stage() -> Iterator[Stage]:
     prepare()
     with memory_box(1 << 30):
         pass  # skipped here rather than in a thread
-    over = threading.Event()
-    with ThreadPoolExecutor(len(TROUBLES)) as pool, operator_in_trouble() as operator_port:
-        begun: dict[str, Future[int]] = {name: Future() for name in TROUBLES}
-        played = [pool.submit(play, name, begun[name], over) for name in TROUBLES]
+    scraped, over = threading.Event(), threading.Event()
+    all_of_it = troubles(scraped)
+    with ThreadPoolExecutor(len(all_of_it)) as pool, operator_in_trouble() as operator_port:
+        begun: dict[str, Future[int]] = {name: Future() for name in all_of_it}
+        played = [pool.submit(play, trouble, begun[name], over) for name, trouble in all_of_it.items()]
         try:
             ports = {name: each.result(120) for name, each in begun.items()} | {"silent": free_port()}
             with Prometheus([*jobs(ports), operator_job(operator_port)], [RULES]) as prometheus:
+                eventually("all were scraped", lambda: len(prometheus.query("wsgi_up")) == len(all_of_it))
+                scraped.set()
                 yield Stage(prometheus=prometheus, ports=ports)
         finally:
             over.set()
@@ -96,10 +100,10 @@ def stage() -> Iterator[Stage]:
             each.result()
 
 
-def play(name: str, begun: Future[int], over: threading.Event) -> None:
+def play(trouble: AbstractContextManager[Told], begun: Future[int], over: threading.Event) -> None:
     """Have the trouble until it shall be over."""
     try:
-        with cast("AbstractContextManager[Told]", TROUBLES[name]()) as told:
+        with trouble as told:
             begun.set_result(told.sidecar_port)
             over.wait()
     except BaseException as error:
@@ -184,6 +188,21 @@ def test_each_alert_goes_off_in_its_trouble(stage: Stage, alert: Alert) -> None:
     eventually(f"{alert.name} goes off in {where or 'the cluster'}", lambda: where in places())
 
 
+def test_the_rule_for_an_autoscaler_gives_each_pod_its_saturation(stage: Stage) -> None:
+    """As prometheus-adapter asks it, for the pods of one Deployment."""
+    (rule,) = yaml.safe_load(ADAPTER.read_text("utf-8"))["rules"]["custom"]
+    assert stage.prometheus.query(rule["seriesQuery"])
+    filled = {
+        "Series": rule["name"]["matches"],
+        "LabelMatchers": 'namespace="shop",pod=~"calm|crowded"',
+        "GroupBy": "pod",
+    }
+    expr = re.sub(r"<<\.(\w+)>>", lambda found: filled[found[1]], rule["metricsQuery"])
+    ratios = {one["metric"]["pod"]: float(one["value"][1]) for one in stage.prometheus.query(expr)}
+    assert ratios.keys() == {"calm", "crowded"}
+    assert ratios["crowded"] >= 1 > ratios["calm"]
+
+
 def test_no_alert_goes_off_for_a_server_that_is_well(stage: Stage) -> None:
     """Judged last, over all that time."""
     seen = [
@@ -210,9 +229,7 @@ def test_what_an_alert_says_has_its_numbers_in_it(stage: Stage) -> None:
 
 def test_a_prometheus_without_podmonitors_gets_the_same_labels(stage: Stage) -> None:
     """examples/prometheus/scrape.yaml is relabelled as the PodMonitors are."""
-    (sidecars, operator) = yaml.safe_load((ROOT / "examples/prometheus/scrape.yaml").read_text("utf-8"))[
-        "scrape_configs"
-    ]
+    (sidecars, operator) = yaml.safe_load(SCRAPING.read_text("utf-8"))["scrape_configs"]
     targets = [(f"127.0.0.1:{stage.ports['calm']}", discovered("calm", "shop", "wsgi-sidecar"))]
     stranger = discovered("stranger", "shop", "web") | {"__meta_kubernetes_pod_container_port_name": "http"}
     targets.append((f"127.0.0.1:{stage.ports['hidden']}", stranger))

@@ -65,6 +65,15 @@ def test_schema_and_values_hold_the_same_names() -> None:
         ({"imagePullSecrets": ["pull"]}, ["/imagePullSecrets/0", "object"]),
         ({"terminationGracePeriodSeconds": 0}, ["/terminationGracePeriodSeconds", "minimum"]),
         ({"replicaCount": 2}, ["replicaCount", "not allowed"]),
+        ({"podMonitor": {"interval": "30"}}, ["/podMonitor/interval"]),
+        ({"podMonitor": {"labels": {"helm.sh/chart": "x"}}}, ["/podMonitor/labels/helm.sh~1chart"]),
+        ({"alerts": {"runbookPrefix": "https://git.example.com"}}, ["/alerts/runbookPrefix"]),
+        ({"dashboards": {"labels": {"grafana_dashboard": 1}}}, ["/dashboards/labels/grafana_dashboard", "string"]),
+        ({"networkPolicy": {"from": ["monitoring"]}}, ["/networkPolicy/from/0", "object"]),
+        ({"networkPolicy": {"from": [{}]}}, ["/networkPolicy/from/0", "minProperties"]),
+        ({"networkPolicy": {"apiServerPorts": []}}, ["/networkPolicy/apiServerPorts", "minItems"]),
+        ({"networkPolicy": {"apiServerAddresses": ["10.0.0.1"]}}, ["/networkPolicy/apiServerAddresses/0"]),
+        ({"networkPolicy": {"reportPorts": [0]}}, ["/networkPolicy/reportPorts/0", "minimum"]),
     ],
 )
 def test_a_bad_value_is_refused_with_its_name_and_what_it_may_be(values: Values, words: list[str]) -> None:

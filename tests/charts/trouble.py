@@ -1,6 +1,6 @@
 """Servers in trouble, each for as long as a block lasts: one for every alert of a server.
 
-In: nothing. Out: `TROUBLES`, by the name of the pod that each plays; a block gives what its sidecar tells. Rule: real
+In: nothing. Out: `troubles`, by the name of the pod that each plays; a block gives what its sidecar tells. Rule: real
 gunicorns and real sidecars on loopback; the trouble lasts, or comes again and again, until the block ends, so that a
 Prometheus has time to see it.
 """
@@ -13,7 +13,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -40,14 +40,29 @@ def calm() -> Iterator[Told]:
 
 
 @contextmanager
-def frozen() -> Iterator[Told]:
-    """A frozen worker that the sidecar may not end: its workers run as somebody else (gunicorn -u)."""
+def frozen(scraped: threading.Event) -> Iterator[Told]:
+    """A frozen worker that the sidecar may not end: its workers run as somebody else (gunicorn -u).
+
+    It is tried once, so it freezes after Prometheus has seen that nothing was refused yet.
+    """
+    arguments = (*FREEZING, "--preload", "-u", NOBODY, "-g", NOBODY)
     with (
-        Server("23.0.0", *FREEZING, "--preload", "-u", NOBODY, "-g", NOBODY) as server,
+        ExitStack() as clients,
+        Server("23.0.0", *arguments) as server,
         Beside("--pid", str(server.master_pid), inside=WITHOUT_KILL) as beside,
-        SilentClients("127.0.0.1", server.port, 5),
     ):
+        eventually("the worker is seen", beside.workers)
+        thread = threading.Thread(target=lambda: _freeze(server, scraped, clients), daemon=True)
+        thread.start()
         yield beside
+        scraped.set()
+        thread.join()
+
+
+def _freeze(server: Server, scraped: threading.Event, clients: ExitStack) -> None:
+    scraped.wait()
+    with suppress(OSError):
+        clients.enter_context(SilentClients("127.0.0.1", server.port, 5))
 
 
 @contextmanager
@@ -225,10 +240,12 @@ def again(do: Callable[[], object], every_s: float) -> Iterator[None]:
         stop.set()
 
 
-TROUBLES: Final[Mapping[str, Callable[[], object]]] = {
-    each.__name__: each
-    for each in (
-        calm, frozen, stuck, stormy, shared, booting, waiting, crowded, leaving, daemonic, dying, killed, growing,
-        hidden, gone, inattentive,
-    )
-}  # fmt: skip
+def troubles(scraped: threading.Event) -> Mapping[str, AbstractContextManager[Told]]:
+    """All of it, by the name of the pod that each plays; nothing has begun yet.
+
+    Args:
+        scraped: set once Prometheus has seen all of them.
+    """
+    others = (calm, stuck, stormy, shared, booting, waiting, crowded, leaving, daemonic, dying, killed, growing)
+    strange = (hidden, gone, inattentive)
+    return {"frozen": frozen(scraped)} | {each.__name__: each() for each in (*others, *strange)}
