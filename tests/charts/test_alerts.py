@@ -42,6 +42,16 @@ def test_each_kind_of_incident_has_an_alert_of_its_own_page() -> None:
     assert {f"docs/incidents/{kind}.md" for kind in INCIDENT_KINDS} <= pages
 
 
+def test_the_page_of_dashboards_lists_each_alert_under_its_severity() -> None:
+    page = (ROOT / "docs" / "dashboards.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| (\w+) \| [^|]+ \| (Wsgi[^|]+) \|$", page, re.MULTILINE))
+    assert listed.keys() == SEVERITIES
+    for severity, row in listed.items():
+        assert set(row.split(", ")) == {alert.name for alert in alerts() if alert.severity == severity}
+    assert f"{len(alerts())}, in four groups" in page
+    assert f"{len(alerts())} alerts" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
 def test_no_two_alerts_share_a_name() -> None:
     assert max(Counter(alert.name for alert in alerts()).values()) == 1
 

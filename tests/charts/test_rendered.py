@@ -58,9 +58,10 @@ def test_every_role_grants_what_the_operator_needs_and_no_more(values: Values) -
 def test_every_binding_names_the_account_of_the_pod(values: Values) -> None:
     things = render(values)
     account = one(things, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"]
-    for binding in (thing for thing in things if thing["kind"].endswith("Binding")):
+    for binding in (thing for thing in things if thing["kind"] in ("RoleBinding", "ClusterRoleBinding")):
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": "wsgi-system"}]
-        role = next(thing for thing in things if thing["metadata"]["name"] == binding["roleRef"]["name"])
+        wanted = (binding["roleRef"]["kind"], binding["roleRef"]["name"])
+        role = next(thing for thing in things if (thing["kind"], thing["metadata"]["name"]) == wanted)
         assert role["metadata"]["name"] == binding["metadata"]["name"]
 
 
