@@ -79,6 +79,6 @@ def test_every_example_of_a_wsgiserver_is_one_that_the_api_server_takes(
 
 def families() -> dict[str, str]:
     """Every metric that the sidecar makes of a Report with all its parts, and its type."""
-    made = StateCollector(lambda: Published(report=REPORT, ledger=Ledger())).collect()
+    made = StateCollector(lambda: Published(tell=lambda _: REPORT, ledger=Ledger())).collect()
     ends = {"counter": "_total", "info": "_info"}
     return {family.name + ends.get(family.type, ""): family.type for family in made}

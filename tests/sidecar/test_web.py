@@ -36,8 +36,8 @@ def published(seen: Family | None, ledger: Ledger | None = None, **fields: Any) 
         "unknowns": (), "policy": Policy(),
     }  # fmt: skip
     teller = Teller(sidecar=SidecarInfo(version="0.1.0", started_at=AT, uid=1, gid=1), pod=None)
-    ledger = ledger or Ledger()
-    return Published(report=tell(View(**(defaults | fields)), ledger, teller), ledger=ledger)
+    view = View(**(defaults | fields))
+    return Published(tell=lambda ledger: tell(view, ledger, teller), ledger=ledger or Ledger())
 
 
 def samples(state: Published | None) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

@@ -29,6 +29,7 @@ from wsgi_sidecar.netlink import (
     columns,
     stride_of,
 )
+from wsgi_sidecar.segments import Moved, Segments
 
 _CLOCKS: Final = struct.Struct("=B43xI4xI64xQQ")
 """tcp_info: state, last_data_sent and last_data_recv in ms, bytes_acked and bytes_received (linux/tcp.h, Linux 4.1)."""
@@ -36,8 +37,32 @@ _SAID_AT, _HEARD_AT, _CONFIRMED_AT = 44, 52, 120
 """Where last_data_sent, last_data_recv and bytes_acked stand in it."""
 
 
+class ExchangeReader:
+    """Asks the kernel, and remembers that nobody waited while nothing moved. Not thread-safe."""
+
+    def __init__(self, segments: Segments | None = None) -> None:
+        """Ask nothing yet.
+
+        Args:
+            segments: tells whether anything moved; our own by default.
+        """
+        self._segments = segments or Segments()
+        self._still: tuple[frozenset[int], Moved | None] | None = None
+
+    def read(self, ports: frozenset[int]) -> tuple[Exchange, ...] | None:
+        """Accepted connections on these ports whose client waits for an answer; None where the kernel does not tell."""
+        asked = (ports, self._segments.read())
+        if asked[1] is not None and asked == self._still:
+            return ()
+        found = read_exchanges(ports)
+        self._still = asked if found == () else None
+        # Without an inode nobody has accepted it: it waits in the queue, which is told elsewhere, and is accepted
+        # without that anything moves.
+        return found if found is None else tuple(each for each in found if each.inode)
+
+
 def read_exchanges(ports: Collection[int]) -> tuple[Exchange, ...] | None:
-    """Accepted connections on these ports whose client waits for an answer; None where the kernel does not tell."""
+    """Connections on these ports whose client waits for an answer; None where the kernel does not tell."""
     if not ports:
         return ()
     try:
@@ -59,8 +84,7 @@ class _Exchanges(Connections):
             for data in self._datagrams(family, _WITH_INFO, HELD_STATES, chosen):
                 for at, end in _waiting(data):
                     exchange = _exchange(data, at, end)
-                    # Without an inode nobody has accepted it: it waits in the queue, which is told elsewhere.
-                    if exchange is not None and exchange.inode and exchange.unanswered_s is not None:
+                    if exchange is not None and exchange.unanswered_s is not None:
                         yield exchange
 
 

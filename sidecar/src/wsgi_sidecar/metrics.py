@@ -43,11 +43,22 @@ MOST_PEERS: Final = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """What the last look left for readers."""
+    """What the last look left for readers; its Report is told when somebody asks, which is rarer than a look.
 
-    report: Report
+    Attributes:
+        tell: the Report of the look, with what is in a ledger.
+        ledger: of the look.
+        health: of the server.
+    """
+
+    tell: Callable[[Ledger], Report]
     ledger: Ledger
     health: Health = UNSEEN
+
+    @property
+    def report(self) -> Report:
+        """Of the look, made anew."""
+        return self.tell(self.ledger)
 
 
 class StateCollector(Collector):
@@ -69,15 +80,16 @@ class StateCollector(Collector):
         """The samples of this moment."""
         published = self._latest()
         if published is not None:
-            yield from _server(published.report)
-            yield from _workers(published.report)
-            yield from _accept_queue(published.report)
-            yield from _container(published.report)
-            yield from _crowd(published.report)
-            yield from _told(published.report)
-            yield from _requests(published.report.requests)
-            yield from _in_place(published.report.in_place, published.ledger)
-            yield from _totals(published.report, published.ledger)
+            report = published.report
+            yield from _server(report)
+            yield from _workers(report)
+            yield from _accept_queue(report)
+            yield from _container(report)
+            yield from _crowd(report)
+            yield from _told(report)
+            yield from _requests(report.requests)
+            yield from _in_place(report.in_place, published.ledger)
+            yield from _totals(report, published.ledger)
 
 
 def _server(report: Report) -> Iterator[Metric]:

@@ -17,6 +17,7 @@ from wsgi_sidecar.core.leaders import find_leader
 from wsgi_sidecar.core.snapshot import Closeup, Listener, Snapshot, Thread
 from wsgi_sidecar.holdings import Holdings
 from wsgi_sidecar.process_table import ProcessTable
+from wsgi_sidecar.segments import Segments
 from wsgi_sidecar.sockets import SocketTable
 from wsgi_sidecar.strangers import Strangers
 
@@ -30,17 +31,20 @@ class ProcReader:
     Not thread-safe: one reader belongs to one thread.
     """
 
-    def __init__(self, root: str = "/proc", *, sockets: SocketTable | None = None) -> None:
+    def __init__(
+        self, root: str = "/proc", *, sockets: SocketTable | None = None, segments: Segments | None = None
+    ) -> None:
         """Read nothing yet.
 
         Args:
             root: where /proc is.
             sockets: the socket table; ours by default.
+            segments: tells whether anything moved; ours by default.
         """
         self._root = root
         self._table = ProcessTable(root)
         self._sockets = sockets or SocketTable(root)
-        self._holdings = Holdings(self._sockets, root)
+        self._holdings = Holdings(self._sockets, root, segments=segments)
         self._strangers = Strangers(root)
         self._turns = _Turns(root)
         self._master: ProcessId | None = None
@@ -57,7 +61,7 @@ class ProcReader:
 
         Args:
             within: pid of a process that is the server's master or above it; None looks for the master everywhere.
-            afresh: ask for all connections in any case, not only where something changed.
+            afresh: ask for all connections, not only where somebody's number of files changed.
         """
         at, monotonic = time.time(), time.monotonic()
         processes = self._table.read()
@@ -90,6 +94,10 @@ class ProcReader:
     def sockets(self) -> dict[ProcessId, frozenset[int]]:
         """Inodes of all sockets that the server's own processes held at the last look; see `Holdings.sockets`."""
         return self._holdings.sockets()
+
+    def stood_still(self) -> bool:
+        """Whether the last look was to ask for all connections, and none had moved since they were asked for."""
+        return self._holdings.still
 
     def unread(self) -> frozenset[int]:
         """Inodes of the server's connections with bytes that nobody had read when they were last asked for."""

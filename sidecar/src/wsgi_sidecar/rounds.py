@@ -15,7 +15,7 @@ from wsgi_contract.settings import Setting
 from wsgi_sidecar.capacity import read_dropped, read_efforts, read_pss
 from wsgi_sidecar.cgroups import Cgroups
 from wsgi_sidecar.core.circumstances import Circumstances
-from wsgi_sidecar.core.demand import demand, saturation, style
+from wsgi_sidecar.core.demand import Effort, demand, saturation, style
 from wsgi_sidecar.core.family import Family
 from wsgi_sidecar.core.lint import lint
 from wsgi_sidecar.core.lints.facts import Facts
@@ -62,6 +62,7 @@ class Rounds:
         self._facts: Facts | None = None
         self._counted: Family | None = None
         self._threaded = False
+        self._efforts: Mapping[ProcessId, Effort] = {}
         self._weighed_at = float("-inf")
 
     def close(self) -> None:
@@ -139,12 +140,19 @@ class Rounds:
             return around
         before, self._counted = self._counted, family
         self._threaded = style(terms.worker_class) == "gthread"
-        efforts = read_efforts(family, self._reader.unread(), str(self._proc)) if self._threaded else {}
-        now = demand(family, before, terms, _threads(settings), efforts)
+        self._efforts = self._efforts_of(family) if self._threaded else {}
+        now = demand(family, before, terms, _threads(settings), self._efforts)
         if now is None:
             return replace(around, saturation=None, busy={})
         elapsed_s = family.monotonic - before.monotonic if before is not None else 0.0
         return replace(around, saturation=saturation(now, around.saturation, elapsed_s), busy=now.by_worker)
+
+    def _efforts_of(self, family: Family) -> Mapping[ProcessId, Effort]:
+        """Idle workers stay idle while nothing comes."""
+        idle = not any(each.busy is None or each.busy or each.unread for each in self._efforts.values())
+        if idle and self._efforts and self._reader.stood_still():
+            return self._efforts
+        return read_efforts(family, self._reader.unread(), str(self._proc))
 
     def _linted(
         self,

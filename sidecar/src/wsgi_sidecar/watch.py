@@ -33,7 +33,7 @@ from wsgi_sidecar.core.snapshot import Closeup, Snapshot
 from wsgi_sidecar.core.stacks import Stacks, render
 from wsgi_sidecar.core.telling import Teller, View, tell
 from wsgi_sidecar.ends import Ends
-from wsgi_sidecar.exchanges import read_exchanges
+from wsgi_sidecar.exchanges import ExchangeReader
 from wsgi_sidecar.hearing import Hearing
 from wsgi_sidecar.kill import ask, strike
 from wsgi_sidecar.metrics import Published
@@ -100,6 +100,7 @@ class Watch:
         self._rounds = Rounds(ground.reader)
         self._server = ServerReader(ground.files)
         self._ends = Ends()
+        self._exchanges = ExchangeReader()
         self._leaving: tuple[Last, ...] = ()
         self._view: View | None = None
         self._memory = Memory()
@@ -142,8 +143,7 @@ class Watch:
     def _fail(self, error: Exception) -> None:
         self._ledger = account_failure(self._ledger)
         if self._published is not None:
-            report = replace(self._published.report, counts=self._ledger.counts)
-            self._published = replace(self._published, report=report, ledger=self._ledger)
+            self._published = replace(self._published, ledger=self._ledger)
         if repr(error) != self._last_failure:
             self._last_failure = repr(error)
             log.LOGGER.log(logging.ERROR, "a look failed: %r", error, exc_info=error, extra={"event": "look-failed"})
@@ -283,7 +283,7 @@ class Watch:
             sight,
             closeups=self._closeups(suspects(sight, self._memory), sight.family),
             waits={process: read_waits(process.pid) for process in sorted(wished.waits)},
-            exchanges=read_exchanges(ports) if wished.exchanges else None,
+            exchanges=self._exchanges.read(frozenset(ports)) if wished.exchanges else None,
         )
 
     def _closeups(self, wanted: frozenset[ProcessId], family: Family) -> dict[ProcessId, Closeup]:
@@ -328,9 +328,10 @@ class Watch:
         ledger = account(self._ledger, step)
         for line in (*server_lines(self._view, view), *lines(self._ledger, ledger)):
             log.write(line)
-        report = tell(view, ledger, self._ground.teller)
-        self._vigil, health = examine(self._vigil, report, view.policy, step.monotonic)
-        self._published = Published(report=report, ledger=ledger, health=health)
+        self._vigil, health = examine(self._vigil, view.family, ledger.open.values(), view.policy, step.monotonic)
+        self._published = Published(
+            tell=lambda ledger: tell(view, ledger, self._ground.teller), ledger=ledger, health=health
+        )
         self._view, self._memory, self._ledger = view, step.diagnosis.memory, ledger
 
 

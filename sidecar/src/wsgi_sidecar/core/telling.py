@@ -77,7 +77,7 @@ def tell(view: View, ledger: Ledger, teller: Teller) -> Report:
         server=_server(family, view) if family else None,
         settings=view.settings,
         workers=tuple(_worker(worker, family, view) for worker in family.workers) if family else None,
-        accept_queue=_accept_queue(family) if family else None,
+        accept_queue=accept_queue(family) if family else None,
         connection_limit=connection_limit(view.settings),
         orphans=family.orphans if family else None,
         incidents=(*ledger.open.values(), *ledger.ended),
@@ -124,7 +124,8 @@ def _worker(worker: Worker, family: Family, view: View) -> WorkerInfo:
     )
 
 
-def _accept_queue(family: Family) -> AcceptQueue | None:
+def accept_queue(family: Family) -> AcceptQueue | None:
+    """All accept queues of the server together; None where it has none, or they could not be read."""
     if not family.listeners:
         return None
     limits = [listener.backlog for listener in family.listeners]
