@@ -267,6 +267,6 @@ def test_a_worker_more_that_never_comes_up_is_told_and_nobody_is_ended_for_it() 
     assert "would end one that serves" in story.journal.reason
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"order": "a"}', "null"])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"order": "a"}', "null", "[" * 100_000])
 def test_a_spoilt_journal_is_none(text: str) -> None:
     assert parse_journal(text) is None

@@ -90,7 +90,7 @@ def parse_journal(text: str) -> Journal | None:
             count=int(raw["count"]),
             settled=bool(raw["settled"]),
         )
-    except (ValueError, TypeError, KeyError, RecursionError, OrderError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError, OrderError):
         return None
 
 
