@@ -29,6 +29,7 @@ class Uwsgi:
         files: name and text of files in its working folder.
         stats: where its stats server listens; empty for none.
         master: whether it gets `--master`.
+        port: that it binds; 0 for any free one, which a reload would not find again.
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class Uwsgi:
         files: Mapping[str, str] | None = None,
         stats: str = "stats.sock",
         master: bool = True,
+        port: int = 0,
     ) -> None:
         self._arguments = arguments
         self._environment = dict(environment or {})
         self._files = dict(files or {})
         self._stats = stats
         self._master = master
+        self._bind = port
         self._mark = new_mark()
 
     def __enter__(self) -> Self:
@@ -70,7 +73,7 @@ class Uwsgi:
 
     def command(self) -> tuple[str, ...]:
         """The whole command line."""
-        own = ["--http-socket", "127.0.0.1:0", "--wsgi-file", str(HERE / "apps.py"), "--callable", "app"]
+        own = ["--http-socket", f"127.0.0.1:{self._bind}", "--wsgi-file", str(HERE / "apps.py"), "--callable", "app"]
         own += ["--master"] if self._master else []
         own += ["--stats", self._stats] if self._stats else []
         return (str(room_named("uwsgi-2.0.31") / "bin" / "uwsgi"), *own, *self._arguments)

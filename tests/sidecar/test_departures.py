@@ -53,6 +53,19 @@ def test_a_worker_that_ends_with_a_late_heartbeat_has_timed_out(
     assert reason(before(age_s=age_s), timeout_s=timeout_s) == expected
 
 
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(0, "reload"), (15, "reload"), (17 << 8, "reload"), (None, "reload"), (9, "signal"), (3 << 8, "boot-error")],
+)
+def test_who_ends_after_we_had_the_server_reload_was_reloaded(status: int | None, expected: str) -> None:
+    then, now = before(), family(worker(2), monotonic=MONOTONIC + 1)
+    ends = {GONE: End(status=status, ticks=9000)}
+    (departure,) = told(then, now, Marks(timeout_s=30, ends=ends, reloaded_ticks=GONE.started + 1))
+    assert departure.reason == expected
+    (departure,) = told(then, now, Marks(timeout_s=30, max_requests=0, ends=ends, reloaded_ticks=GONE.started))
+    assert departure.reason != "reload", "it was born after it"
+
+
 def test_what_we_killed_was_the_watchdog_even_if_its_heartbeat_was_late() -> None:
     assert reason(before(age_s=31), struck=True) == "watchdog"
 

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Final
 
 from wsgi_contract.in_place import InPlace, InPlaceOrder, State
+from wsgi_contract.servers.uwsgi_options import Sources
 from wsgi_contract.settings import Setting
 from wsgi_sidecar.core.family import Family
 from wsgi_sidecar.core.in_place import advance
-from wsgi_sidecar.core.journal import Journal, dump_journal
+from wsgi_sidecar.core.journal import Journal
 from wsgi_sidecar.core.ordering import Act, Change, Lever, Scene, Verb, in_force
 from wsgi_sidecar.kill import send
-from wsgi_sidecar.levers import Live, WriteError, lever_of, read_journal, write_journal
+from wsgi_sidecar.levers import Live, WriteError, gunicorn_lever, read_journal, uwsgi_lever, write_journal
 from wsgi_sidecar.orders import OrderFile
 from wsgi_sidecar.server_files import ServerFiles
 
@@ -63,37 +64,54 @@ class Changing:
         self._folder = folder
         self._files = files
         self._change = Change(journal=read_journal(folder) if folder else None)
-        self._reloaded_ticks: int | None = None
+        left = self._change.journal
+        self._reloaded_ticks = left.told_ticks if left is not None and not left.settled else None
 
     @property
     def reloaded_ticks(self) -> int | None:
         """When the server was last told to reload; None where it never was."""
         return self._reloaded_ticks
 
-    def go(self, family: Family | None, settings: tuple[Setting, ...], at: float) -> Told:
-        """One step."""
+    def go(
+        self, family: Family | None, settings: tuple[Setting, ...], at: float, *, uwsgi: Sources | None = None
+    ) -> Told:
+        """One step.
+
+        Args:
+            family: None where there is no server.
+            settings: in force.
+            at: wall clock.
+            uwsgi: all that a uWSGI was told.
+        """
         order, trouble = self._orders.read()
-        lever, live = self._lever(family, settings)
+        lever, live = self._lever(family, settings, uwsgi)
         scene = Scene(order=order, lever=lever, family=family, settings=settings, at=at, ticks=now_ticks(), hertz=HERTZ)
         before = self._change.journal
         self._change, act = advance(self._change, scene)
         if act is not None:
-            self._change = replace(self._change, journal=self._carry_out(act, family, live))
+            self._change = replace(self._change, journal=self._carry_out(act, scene, live))
         after = self._change.journal
         return Told(in_place=_told(after, scene, order), ended=_ended(before, after), trouble=trouble)
 
-    def _lever(self, family: Family | None, settings: tuple[Setting, ...]) -> tuple[Lever | None, Live | None]:
+    def _lever(
+        self, family: Family | None, settings: tuple[Setting, ...], uwsgi: Sources | None
+    ) -> tuple[Lever | None, Live | None]:
         if family is None:
             return None, None
-        facts = self._files.read(family.master) if family.kind == "gunicorn" else None
-        return lever_of(family, facts, settings, self._folder)
+        if family.kind == "gunicorn":
+            return gunicorn_lever(family, self._files.read(family.master), settings, self._folder)
+        if family.kind == "uwsgi":
+            return uwsgi_lever(family, uwsgi, self._folder)
+        return Lever(means="none", obstacle=family.untouchable), None
 
-    def _carry_out(self, act: Act, family: Family | None, live: Live | None) -> Journal:
+    def _carry_out(self, act: Act, scene: Scene, live: Live | None) -> Journal:
+        family = scene.family
         journal = act.journal if act.verb != "reload" else replace(act.journal, told_ticks=now_ticks())
         try:
             self._write(journal, family, live)
             if act.verb is not None and family is not None:
-                _tell(act.verb, family)
+                if scene.lever is None or not scene.lever.reloads_by_itself:
+                    _tell(act.verb, family)
                 self._reloaded_ticks = journal.told_ticks if act.verb == "reload" else self._reloaded_ticks
         except WriteError as error:
             return self._undone(journal, str(error)) if act.verb is not None else journal
@@ -105,7 +123,7 @@ class Changing:
         if family is not None and live is not None:
             live.write(journal, family.master)
         else:
-            write_journal(self._folder, dump_journal(journal))
+            write_journal(self._folder, journal)
 
     def _undone(self, journal: Journal, why: str) -> Journal:
         """Nobody was told: what the server reads at its next start must be what it came up with."""

@@ -13,8 +13,19 @@ from pathlib import Path
 from typing import Final
 
 from wsgi_contract.in_place import BOUNDS
+from wsgi_contract.servers import uwsgi_options
 from wsgi_contract.servers.gunicorn import CMD_ARGS, ArgumentsError, parse_arguments
 from wsgi_contract.servers.gunicorn_in_place import Boot, point_config, render_boot
+from wsgi_contract.servers.uwsgi_in_place import VARIABLE as UWSGI_INI
+from wsgi_contract.servers.uwsgi_in_place import (
+    can_reload,
+    least_workers,
+    our_ini,
+    parse_ini,
+    reloads_by_itself,
+    render_ini,
+    stronger,
+)
 from wsgi_contract.settings import Setting, Wanted
 from wsgi_sidecar.config import ConfigError
 from wsgi_sidecar.core.family import Family
@@ -26,6 +37,8 @@ from wsgi_sidecar.server_files import ServerFacts
 
 JOURNAL: Final = "in-place.json"
 BOOT: Final = "gunicorn.conf.py"
+INI: Final = "uwsgi.ini"
+NO_FOLDER: Final = "the sidecar was given no folder to write in (--in-place)"
 CLOCK_SLACK_S: Final = 1.0
 
 
@@ -45,24 +58,22 @@ class Live:
     folder: Path
     path: str
 
-    def read(self) -> Journal | None:
-        """What stands there; None if there is nothing, or nothing of ours."""
-        return read_journal(self.folder)
-
     def write(self, journal: Journal, master: Process, root: str = "/proc") -> None:
         """Write it, and read it back as the server will.
 
         Raises:
             WriteError: it cannot be written, or the server reads another file.
         """
-        text = dump_journal(journal)
-        write_journal(self.folder, text)
+        write_journal(self.folder, journal)
+        is_ini = self.path.endswith(INI)
+        text = render_ini(journal.settings) if is_ini else dump_journal(journal)
         try:
             seen = Rooted(master.id.pid, root).text(self.path)
         except OSError as error:
             raise WriteError(f"the server's {self.path} cannot be read back: {error}") from None
         if seen != text:
-            raise WriteError(f"the server's {self.path} is another file than {self.folder / JOURNAL}")
+            written = self.folder / (INI if is_ini else JOURNAL)
+            raise WriteError(f"the server's {self.path} is another file than {written}")
 
 
 def read_journal(folder: Path) -> Journal | None:
@@ -74,24 +85,37 @@ def read_journal(folder: Path) -> Journal | None:
         return None
 
 
-def write_journal(folder: Path, text: str) -> None:
-    """Replace the file as a whole.
+def write_journal(folder: Path, journal: Journal) -> None:
+    """Write the journal, and the same settings for a uWSGI, if that is what reads here.
 
     Raises:
         WriteError: it cannot be written.
     """
-    fresh = folder / f"{JOURNAL}.new"
+    _replace(folder / JOURNAL, dump_journal(journal))
+    ini = folder / INI
+    # Not touched where nothing changes: uWSGI may be told to reload whenever it is.
+    if ini.exists() and ini.read_text(encoding="utf-8", errors="replace") != render_ini(journal.settings):
+        _replace(ini, render_ini(journal.settings))
+
+
+def _replace(path: Path, text: str) -> None:
+    """Replace a file as a whole.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    fresh = path.with_name(f"{path.name}.new")
     try:
         fresh.write_text(text, encoding="utf-8")
-        fresh.replace(folder / JOURNAL)
+        fresh.replace(path)
     except OSError as error:
         with suppress(OSError):
             fresh.unlink()
-        raise WriteError(f"{folder / JOURNAL} cannot be written: {error}") from None
+        raise WriteError(f"{path} cannot be written: {error}") from None
 
 
 def reads_in_place(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """Have a gunicorn that is about to be started read what is written here; what it perhaps died of is taken back.
+    """Have a server that is about to be started read what is written here; what it perhaps died of is taken back.
 
     Raises:
         ConfigError: the folder cannot be written.
@@ -102,21 +126,42 @@ def reads_in_place(environment: Mapping[str, str], folder: Path) -> dict[str, st
     try:
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(render_boot(boot), encoding="utf-8")
+        _replace(folder / INI, render_ini(journal.settings if journal else Wanted()))
         if journal is not None and journal.state == "Verifying":
-            write_journal(folder, dump_journal(taken_back(journal)))
+            write_journal(folder, taken_back(journal))
     except (OSError, WriteError) as error:
         raise ConfigError(f"--in-place: {error}") from None
-    return {CMD_ARGS: point_config(environment.get(CMD_ARGS, ""), str(path))}
+    told = {CMD_ARGS: point_config(environment.get(CMD_ARGS, ""), str(path))}
+    return told | ({} if UWSGI_INI in environment else {UWSGI_INI: str(folder.absolute() / INI)})
 
 
-def lever_of(
-    family: Family, facts: ServerFacts | None, settings: Iterable[Setting], folder: Path | None
+def uwsgi_lever(
+    family: Family, sources: uwsgi_options.Sources | None, folder: Path | None
 ) -> tuple[Lever, Live | None]:
-    """By what this server can be changed, and the file, where that is how."""
-    if family.untouchable is not None:
-        return Lever(means="none", obstacle=family.untouchable), None
-    if family.kind != "gunicorn" or facts is None:
-        return Lever(means="none", obstacle=f"{family.kind} reads its settings at its start only"), None
+    """By what this uWSGI can be changed, and the file, where that is how."""
+    path = our_ini(sources) if sources and folder else None
+    if sources is None or folder is None or path is None:
+        why = f"it reads no file of ours: set {UWSGI_INI} to {folder / INI}" if folder else NO_FOLDER
+        return Lever(means="none", obstacle=why), None
+    if not can_reload(sources):
+        return Lever(means="none", obstacle="uWSGI has no master, so nothing of it survives a reload"), None
+    settings, fixed = parse_ini(sources.files.get(path) or ""), stronger(sources, path)
+    lever = Lever(
+        means="config-file",
+        obstacle="; ".join(f"{n} is given by {words}" for n, words in fixed.items() if n != "worker_connections")
+        or None,
+        settings=settings or Wanted(),
+        fixed=fixed,
+        least_workers=least_workers(sources),
+        reloads_by_itself=reloads_by_itself(sources, path),
+    )
+    return lever, Live(folder=folder, path=os.path.join(Rooted(family.master.id.pid).cwd(), path))
+
+
+def gunicorn_lever(
+    family: Family, facts: ServerFacts, settings: Iterable[Setting], folder: Path | None
+) -> tuple[Lever, Live | None]:
+    """By what this gunicorn can be changed, and the file, where that is how."""
     if folder is None or facts.boot is None or facts.sources.in_place is None:
         return Lever(means="signals", obstacle=_why_no_file(facts, folder)), None
     if (changed := _changed(family.master, facts.config_path)) is not None:
@@ -135,7 +180,7 @@ def _is_stronger(setting: Setting) -> bool:
 
 def _why_no_file(facts: ServerFacts, folder: Path | None) -> str:
     if folder is None:
-        return "the sidecar was given no folder to write in (--in-place)"
+        return NO_FOLDER
     if facts.sources.command_line is None or facts.sources.cmd_args is None:
         return "the command line or the environment of the server could not be read"
     with suppress(ArgumentsError):

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from wsgi_contract.report import ProcessId, RequestTotals, Unknown
+from wsgi_contract.servers import uwsgi_options
 from wsgi_contract.servers.gunicorn import ArgumentsError, effective_settings, parse_release
 from wsgi_contract.settings import SETTING_NAMES, Setting
 from wsgi_sidecar.control_socket import ControlError, NoAnswerError, ask_control, find_sockets
@@ -39,6 +40,7 @@ class ServerWords:
         requests: that it says it answered; None where it does not say, or is heard over statsd.
         hints: for the next look at who is who.
         timed_out: workers that the server says it ended for a request that took too long.
+        uwsgi: all that decides a uWSGI's settings; None for another server.
     """
 
     release: str | None = None
@@ -48,6 +50,7 @@ class ServerWords:
     requests: RequestTotals | None = None
     hints: Hints = NO_HINTS
     timed_out: frozenset[ProcessId] = frozenset()
+    uwsgi: uwsgi_options.Sources | None = None
 
 
 NOTHING_SAID: Final = ServerWords()
@@ -76,6 +79,15 @@ class ServerReader:
     def timed_out(self) -> frozenset[ProcessId]:
         """See `ServerWords.timed_out`."""
         return self._last.timed_out
+
+    @property
+    def uwsgi(self) -> uwsgi_options.Sources | None:
+        """See `ServerWords.uwsgi`."""
+        return self._last.uwsgi
+
+    def forget(self) -> None:
+        """Read what the server was told anew at the next look: it was told something else."""
+        self._uwsgi.forget()
 
     def read(self, family: Family | None) -> ServerWords:
         """What is known of this server."""
@@ -131,6 +143,7 @@ def _read_uwsgi(words: UwsgiWords, family: Family) -> ServerWords:
         requests=words.requests,
         hints=words.hints,
         timed_out=words.timed_out,
+        uwsgi=words.sources,
     )
 
 

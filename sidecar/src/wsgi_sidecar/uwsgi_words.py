@@ -54,6 +54,7 @@ class UwsgiWords:
         release: None where no stats server told it.
         requests: likewise.
         timed_out: workers that its harakiri ended, the last ones.
+        sources: all that decides the settings; None before anything was read.
     """
 
     settings: tuple[Setting, ...]
@@ -63,6 +64,7 @@ class UwsgiWords:
     release: str | None = None
     requests: RequestTotals | None = None
     timed_out: frozenset[ProcessId] = frozenset()
+    sources: Sources | None = None
 
 
 class UwsgiReader:
@@ -84,6 +86,10 @@ class UwsgiReader:
         self._workers: dict[int, ProcessId] = {}
         self._timed_out: tuple[ProcessId, ...] = ()
         self._silences = 0
+
+    def forget(self) -> None:
+        """Read what it was told anew at the next look: it was told something else."""
+        self._read_at = float("-inf")
 
     def read(self, family: Family) -> UwsgiWords:
         """What is known of this uWSGI."""
@@ -114,6 +120,7 @@ class UwsgiReader:
             hints=Hints(has_master=has_master(self._given), strange=strange_listeners(self._given)),
             stats_wanted=bool(stats_addresses(self._given)),
             readable=sources.command_line is not None and sources.environment is not None,
+            sources=sources,
         )
 
     def _ask(self, family: Family) -> None:

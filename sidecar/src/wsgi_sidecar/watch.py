@@ -245,7 +245,9 @@ class Watch:
         """Carry out what is ordered in place; after the kills, so that it meets the server as it is now."""
         if self._ground.changing is None:
             return view, step
-        told = self._ground.changing.go(view.family, view.settings, view.at)
+        told = self._ground.changing.go(view.family, view.settings, view.at, uwsgi=self._server.uwsgi)
+        if told.in_place.state == "Verifying" or told.ended is not None:
+            self._server.forget()
         unknowns = view.unknowns if told.trouble is None else (*view.unknowns, _bad_order(told.trouble))
         return replace(view, in_place=told.in_place, unknowns=unknowns), replace(step, changed=told.ended)
 

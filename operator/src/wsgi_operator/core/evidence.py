@@ -26,6 +26,7 @@ class Pod:
         unheeded: whether it was made without the settings that its annotations order.
         verifiers: of the tokens that open its report; empty: it answers anybody.
         token: the one that we have; None: it needs none.
+        order: id of the order to change settings in place that it was given; None: none.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Pod:
     unheeded: bool = False
     verifiers: tuple[str, ...] = ()
     token: str | None = field(default=None, repr=False)
+    order: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from wsgi_contract import names
+from wsgi_contract.in_place import OrderError, parse_order
 from wsgi_operator.core.admission import unheeded
 from wsgi_operator.core.evidence import Pod
 
@@ -31,7 +32,16 @@ def _pod(body: Mapping[str, Any]) -> Pod:
         waiting=_waiting(status),
         unheeded=unheeded(body),
         verifiers=tuple(annotations.get(names.ANNOTATION_VERIFIERS, "").split()),
+        order=_order(annotations.get(names.ANNOTATION_ORDER, "")),
     )
+
+
+def _order(text: str) -> str | None:
+    """Id of the order that it was given; one that its sidecar could not read either is none."""
+    try:
+        return parse_order(text).id if text else None
+    except OrderError:
+        return None
 
 
 def _waiting(status: Mapping[str, Any]) -> str | None:

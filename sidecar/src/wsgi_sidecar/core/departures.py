@@ -160,10 +160,10 @@ def _boot_error(last: Last) -> bool:
 
 def _reloaded(last: Last) -> bool:
     """A whole new generation was born while it lived; what replaces an ended worker is born after its end."""
+    if last.marks.reloaded_ticks is not None and last.worker.process.id.started < last.marks.reloaded_ticks:
+        return last.signal in (None, SIGTERM)  # uWSGI's leave with an exit code of their own
     if last.status is not None and not last.in_good_order:
         return False
-    if last.marks.reloaded_ticks is not None and last.worker.process.id.started < last.marks.reloaded_ticks:
-        return True
     return _beside(last, last.before) or (last.end is not None and _beside(last, last.now))
 
 

@@ -80,6 +80,9 @@ def _why_not(order: InPlaceOrder, lever: Lever, journal: Journal) -> str | None:
         if others:
             return f"only the number of workers can be changed here, not {', '.join(others)}: {lever.obstacle}"
         return None if order.settings.workers is not None else "it orders nothing that signals could change"
+    few, workers = lever.least_workers, order.settings.workers
+    if few is not None and workers is not None and workers < few[0]:
+        return f"workers may not be {workers}: {few[1]}"
     pinned = [name for name, value in order.settings.items() if name in lever.fixed and now.get(name) != value]
     if pinned:
         return "; ".join(f"{name} is given by {lever.fixed[name]}, which is stronger than the file" for name in pinned)

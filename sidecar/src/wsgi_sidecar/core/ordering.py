@@ -25,12 +25,16 @@ class Lever:
         obstacle: why not all settings can be changed; None where all can.
         settings: what it reads now, or read at its start; for `config-file` alone.
         fixed: settings that stronger words give, with these words.
+        least_workers: the least number that the server would start with, and why; None where any will do.
+        reloads_by_itself: writing is enough.
     """
 
     means: Means
     obstacle: str | None = None
     settings: Wanted = field(default_factory=Wanted)
     fixed: Mapping[SettingName, str] = field(default_factory=dict)
+    least_workers: tuple[int, str] | None = None
+    reloads_by_itself: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

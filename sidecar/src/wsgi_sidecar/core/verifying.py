@@ -55,6 +55,8 @@ def _steady(change: Change, journal: Journal, family: Family, scene: Scene) -> i
 
 
 def _wanted(journal: Journal, scene: Scene) -> int:
+    if scene.lever is not None and scene.lever.least_workers is not None:
+        return scene.lever.least_workers[0] - 1  # the others are spawned when there is work for them
     if (said := journal.settings.workers or journal.ordered.workers) is not None and journal.state == "Verifying":
         return said
     configured = next((setting.value for setting in scene.settings if setting.name == "workers"), None)
