@@ -1,8 +1,9 @@
 """A worker that never finishes its import, end to end; an import that is only long is left alone."""
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.servers.asking import Mute
 from tests.servers.rooms import prepare
 from tests.servers.server import eventually
+from tests.servers.stories import Tellers, telling
 from tests.servers.watched import Watched
 from wsgi_contract.policy import Policy
 from wsgi_contract.report import Incident, Kill, Report
@@ -66,15 +68,15 @@ def watch_long(text: str, policy: Policy) -> Report:
 
 
 @pytest.fixture(scope="module")
-def stories() -> Iterator[Mapping[str, Future[Any]]]:
-    """All stories, begun at the same time."""
+def stories(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Any]]]:
     prepare()
-    with ThreadPoolExecutor(4) as pool:
-        yield {
-            **{release: pool.submit(tell, release) for release in HANGING},
-            "computing": pool.submit(watch_long, COMPUTING, Policy(boot_told_s=3.0)),
-            "waiting": pool.submit(watch_long, WAITING, Policy()),
-        }
+    hanging: Tellers = {release: partial(tell, release) for release in HANGING}
+    healthy: Tellers = {
+        "computing": partial(watch_long, COMPUTING, Policy(boot_told_s=3.0)),
+        "waiting": partial(watch_long, WAITING, Policy()),
+    }
+    with telling(request, hanging | healthy, at_once=4) as stories:
+        yield stories
 
 
 @pytest.mark.parametrize("release", HANGING)

@@ -7,13 +7,15 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
 from tests.servers.rooms import room_of
 from tests.servers.server import eventually
+from tests.servers.stories import telling
 from tests.servers.watched import Event, Watched
 from wsgi_contract.report import Report
 
@@ -32,16 +34,17 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def stories() -> Iterator[Mapping[str, Future[Story]]]:
+def stories(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Story]]]:
     for release in ("23.0.0", "25.3.0", "27.0.1"):
         room_of(release)
-    with ThreadPoolExecutor(4) as pool:
-        yield {
-            "overflowing": pool.submit(tell_overflowing, "27.0.1"),
-            "hoarding": pool.submit(tell_hoarding, "25.3.0"),
-            "idle": pool.submit(tell_idle, "27.0.1"),
-            "half": pool.submit(tell_half, "23.0.0"),
-        }
+    tellers = {
+        "overflowing": partial(tell_overflowing, "27.0.1"),
+        "hoarding": partial(tell_hoarding, "25.3.0"),
+        "idle": partial(tell_idle, "27.0.1"),
+        "half": partial(tell_half, "23.0.0"),
+    }
+    with telling(request, tellers, at_once=4) as stories:
+        yield stories
 
 
 def test_clients_beyond_the_backlog_are_told_with_who_was_turned_away(stories: Mapping[str, Future[Story]]) -> None:

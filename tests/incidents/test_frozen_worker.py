@@ -3,16 +3,18 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
 from demo.load import SilentClients
 from tests.servers.rooms import FREEZING, RELEASES, prepare
 from tests.servers.server import Server, eventually
+from tests.servers.stories import telling
 from tests.servers.watched import Event, Watched
 from wsgi_contract.policy import Policy
 from wsgi_contract.report import Kill, Report, WorkerInfo
@@ -87,15 +89,15 @@ def tell_story(release: str) -> Story:
 
 
 @pytest.fixture(scope="module")
-def stories() -> Iterator[dict[str, Future[Story]]]:
-    """All affected releases at once, two at a time: a frozen worker burns a core."""
+def stories(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Story]]]:
+    """Two at a time: a frozen worker burns a core."""
     prepare()
-    with ThreadPoolExecutor(2) as pool:
-        yield {release: pool.submit(tell_story, release) for release in FREEZING}
+    with telling(request, {release: partial(tell_story, release) for release in FREEZING}, at_once=2) as stories:
+        yield stories
 
 
 @pytest.fixture(params=FREEZING)
-def story(request: pytest.FixtureRequest, stories: dict[str, Future[Story]]) -> Story:
+def story(request: pytest.FixtureRequest, stories: Mapping[str, Future[Story]]) -> Story:
     return stories[request.param].result()
 
 
@@ -229,10 +231,11 @@ BUSY = (
 
 
 @pytest.fixture(scope="module")
-def watched_busy() -> Iterator[dict[int, Future[Report]]]:
+def watched_busy(request: pytest.FixtureRequest) -> Iterator[Mapping[int, Future[Report]]]:
     prepare()
-    with ThreadPoolExecutor(7) as pool:
-        yield {index: pool.submit(watch_busy, *case) for index, case in enumerate(BUSY)}
+    cases = {index: partial(watch_busy, *case) for index, case in enumerate(BUSY)}
+    with telling(request, cases, at_once=7) as stories:
+        yield stories
 
 
 def watch_busy(release: str, arguments: tuple[str, ...], path: str | None) -> Report:
@@ -250,7 +253,7 @@ def watch_busy(release: str, arguments: tuple[str, ...], path: str | None) -> Re
 
 @pytest.mark.parametrize("index", range(len(BUSY)), ids=[f"{r}-{a[1]}-{p or 'silent'}" for r, a, p in BUSY])
 def test_hard_work_and_releases_without_the_fault_raise_no_alarm(
-    index: int, watched_busy: dict[int, Future[Report]]
+    index: int, watched_busy: Mapping[int, Future[Report]]
 ) -> None:
     report = watched_busy[index].result()
     assert report.kills == ()

@@ -9,8 +9,9 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 from tests.servers.memory_box import memory_box
 from tests.servers.rooms import room_of
 from tests.servers.server import Server, eventually
+from tests.servers.stories import telling
 from tests.servers.watched import Beside, Event
 from wsgi_contract.policy import Policy
 from wsgi_contract.report import Report
@@ -42,15 +44,16 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def stories() -> Iterator[Mapping[str, Future[Story]]]:
+def stories(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Story]]]:
     for release in ("23.0.0", "27.0.1"):
         room_of(release)
-    with ThreadPoolExecutor(3) as pool:
-        yield {
-            "oom": pool.submit(tell_oom, "23.0.0"),
-            "sigkill": pool.submit(tell_sigkill, "23.0.0"),
-            "recycled": pool.submit(tell_recycled, "27.0.1"),
-        }
+    tellers = {
+        "oom": partial(tell_oom, "23.0.0"),
+        "sigkill": partial(tell_sigkill, "23.0.0"),
+        "recycled": partial(tell_recycled, "27.0.1"),
+    }
+    with telling(request, tellers, at_once=3) as stories:
+        yield stories
 
 
 def kinds(story: Story, event: str = "incident") -> list[str]:

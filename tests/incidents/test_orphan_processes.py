@@ -5,14 +5,17 @@ The stories mostly wait, so they are told at the same time, each on a server of 
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 
 import psutil
 import pytest
 
-from tests.servers.server import eventually
-from tests.servers.watched import Event, Watched
+from tests.servers.container import container
+from tests.servers.server import Server, eventually
+from tests.servers.stories import telling
+from tests.servers.watched import Beside, Event, Watched
 from wsgi_contract.policy import Policy
 
 pytestmark = pytest.mark.servers
@@ -42,11 +45,12 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def stories() -> Iterator[Mapping[str, Future[Story]]]:
-    """All of them, begun at the same time."""
-    with ThreadPoolExecutor(4) as pool:
-        told = {how: pool.submit(orphaned, how) for how in HOW}
-        yield told | {"exempt": pool.submit(orphaned, "fork", Policy(orphan_exempt=("*",)))}
+def stories(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Story]]]:
+    ended = {how: partial(orphaned, how) for how in HOW}
+    exempt = {"exempt": partial(orphaned, "fork", Policy(orphan_exempt=("*",)))}
+    late = {f"{how}, sidecar afterwards": partial(inherited, how) for how in HOW}
+    with telling(request, ended | exempt | late, at_once=4) as stories:
+        yield stories
 
 
 def orphaned(how: str, policy: Policy | None = None) -> Story:
@@ -72,7 +76,27 @@ def orphaned(how: str, policy: Policy | None = None) -> Story:
         )
 
 
-def _strangers(watched: Watched, worker: int) -> set[int]:
+def inherited(how: str) -> Story:
+    """As above, but nobody watches until the worker is dead; the container's cgroup tells who was its."""
+    with container() as inside, Server(RELEASES.get(how, "27.0.1"), *TIMEOUT, inside=inside) as server:
+        (doomed,) = server.worker_pids()
+        with contextlib.suppress(OSError):
+            server.get(f"/children?how={how}&n=2&s=300&block=60", timeout_s=0.5)
+        family = frozenset(eventually("the children are there", lambda: _strangers(server, doomed)))
+        eventually("the worker is replaced", lambda: doomed not in server.worker_pids() and server.worker_pids())
+        with Beside("--pid", str(server.master_pid)) as sidecar:
+            eventually("nobody is left", lambda: not _alive(family))
+            eventually("the sidecar tells it", lambda: sidecar.events("kill"))
+            return Story(
+                left=family,
+                kills=sidecar.events("kill"),
+                incidents=sidecar.events("incident"),
+                alive=_alive(family),
+                count=sidecar.sample("wsgi_orphan_processes"),
+            )
+
+
+def _strangers(watched: Server, worker: int) -> set[int]:
     """Two or more processes that are neither the sidecar, the master nor a worker."""
     found = set(watched.all_pids()) - {watched.pid, watched.master_pid, worker, *watched.worker_pids()}
     return found if len(found) >= 2 else set()
@@ -97,6 +121,16 @@ def test_what_a_dead_worker_left_behind_is_ended(stories: Mapping[str, Future[St
         ("orphan", "orphan-processes", "killed")
     }
     assert {incident["kind"] for incident in story.incidents} >= {"orphan-processes"}
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_what_was_left_behind_before_the_sidecar_came_is_ended(stories: Mapping[str, Future[Story]], how: str) -> None:
+    story = stories[f"{how}, sidecar afterwards"].result()
+    assert len(story.left) >= 2
+    assert story.alive == frozenset()
+    assert {(kill["target"], kill["reason"], kill["outcome"]) for kill in story.kills} == {
+        ("orphan", "orphan-processes", "killed")
+    }
 
 
 def test_an_exempt_process_is_left_alone(stories: Mapping[str, Future[Story]]) -> None:

@@ -3,9 +3,10 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from demo.load import SilentClients
 from tests.servers.rooms import prepare
 from tests.servers.server import eventually
+from tests.servers.stories import telling
 from tests.servers.watched import Watched
 from wsgi_contract.report import AcceptQueue, ProcessId, WorkerInfo
 from wsgi_contract.servers.gunicorn import parse_release
@@ -112,13 +114,13 @@ def _age(beat: tuple[str, float]) -> float:
 
 
 @pytest.fixture(scope="module")
-def looks() -> Iterator[dict[tuple[str, str], Future[Seen]]]:
-    with ThreadPoolExecutor(4) as pool:
-        yield {one: pool.submit(look, *one) for one in SERVERS}
+def looks(request: pytest.FixtureRequest) -> Iterator[Mapping[tuple[str, str], Future[Seen]]]:
+    with telling(request, {one: partial(look, *one) for one in SERVERS}, at_once=4) as stories:
+        yield stories
 
 
 @pytest.fixture(params=SERVERS, ids="-".join)
-def seen(request: pytest.FixtureRequest, looks: dict[tuple[str, str], Future[Seen]]) -> Seen:
+def seen(request: pytest.FixtureRequest, looks: Mapping[tuple[str, str], Future[Seen]]) -> Seen:
     return looks[request.param].result()
 
 

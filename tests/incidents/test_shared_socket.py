@@ -6,6 +6,7 @@ The database is real, and so are the wrong answers. Stories are told at the same
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.servers.databases import DATABASES
 from tests.servers.packages import program
 from tests.servers.rooms import room_of
 from tests.servers.server import eventually
+from tests.servers.stories import telling
 from tests.servers.watched import Event, Watched
 from wsgi_contract.report import Report
 
@@ -67,11 +69,11 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def stories() -> Iterator[Mapping[tuple[str, str, bool], Future[Story]]]:
+def stories(request: pytest.FixtureRequest) -> Iterator[Mapping[tuple[str, str, bool], Future[Story]]]:
     for release in {release for _, release, _ in STORIES}:
         room_of(release, "+databases")
-    with ThreadPoolExecutor(len(STORIES)) as pool:
-        yield {story: pool.submit(tell, *story) for story in STORIES}
+    with telling(request, {story: partial(tell, *story) for story in STORIES}, at_once=len(STORIES)) as stories:
+        yield stories
 
 
 def told(stories: Mapping[tuple[str, str, bool], Future[Story]], *which: object) -> Story:

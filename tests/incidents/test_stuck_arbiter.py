@@ -6,8 +6,9 @@ The stories mostly wait, so they are told at the same time, each on a server of 
 import contextlib
 import signal
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from tests.servers.deaf import DEAF, DEAF_FILES, kill_workers_until_nobody_comes
 from tests.servers.rooms import prepare
 from tests.servers.server import Server, eventually
+from tests.servers.stories import telling
 from tests.servers.watched import Beside, Event, Watched
 
 pytestmark = pytest.mark.servers
@@ -36,13 +38,13 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def stories() -> Iterator[Mapping[str, Future[Story]]]:
-    """All stories, begun at the same time."""
+def stories(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Story]]]:
     prepare([f"gunicorn-{release}-eventlet" for release in PATCHED])
-    with ThreadPoolExecutor(8) as pool:
-        twins = {f"twin {release}": pool.submit(tell_twin, release) for release in TWINS}
-        patched = {f"eventlet {release}": pool.submit(tell_patched, release) for release in PATCHED}
-        yield twins | patched | {"dry run": pool.submit(tell_twin, "27.0.1", "--dry-run")}
+    twins = {f"twin {release}": partial(tell_twin, release) for release in TWINS}
+    patched = {f"eventlet {release}": partial(tell_patched, release) for release in PATCHED}
+    dry_run = {"dry run": partial(tell_twin, "27.0.1", "--dry-run")}
+    with telling(request, twins | patched | dry_run, at_once=8) as stories:
+        yield stories
 
 
 @pytest.mark.parametrize("name", [*(f"twin {release}" for release in TWINS), *(f"eventlet {r}" for r in PATCHED)])

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from tests.servers.asking import Mute
 from tests.servers.rooms import prepare
 from tests.servers.server import PATIENCE_S, eventually
+from tests.servers.stories import Tellers, telling
 from tests.servers.watched import Event, Watched
 from wsgi_contract.policy import Policy
 from wsgi_contract.report import Incident, Report
@@ -79,12 +81,12 @@ def ask_in_vain(server: Watched) -> None:
 
 
 @pytest.fixture(scope="module")
-def stories() -> Iterator[Mapping[str, Future[Any]]]:
-    """All stories, begun at the same time."""
+def stories(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Any]]]:
     prepare()
-    with ThreadPoolExecutor(8) as pool:
-        stuck = {name: pool.submit(tell, *how) for name, how in STUCK.items()}
-        yield stuck | {release: pool.submit(watch_healthy, release) for release in HEALTHY}
+    stuck: Tellers = {name: partial(tell, *how) for name, how in STUCK.items()}
+    healthy: Tellers = {release: partial(watch_healthy, release) for release in HEALTHY}
+    with telling(request, stuck | healthy, at_once=8) as stories:
+        yield stories
 
 
 @pytest.mark.parametrize("name", STUCK)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from tests.servers.asking import Mute
 from tests.servers.rooms import prepare
 from tests.servers.server import PATIENCE_S, eventually
+from tests.servers.stories import Tellers, telling
 from tests.servers.watched import Watched
 from wsgi_contract.report import Incident, Report
 
@@ -92,12 +94,11 @@ def tell_unended() -> Story:
 
 
 @pytest.fixture(scope="module")
-def stories() -> Iterator[Mapping[str, Future[Any]]]:
-    """All stories, begun at the same time."""
+def stories(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Any]]]:
     prepare()
-    with ThreadPoolExecutor(5) as pool:
-        storms = {release: pool.submit(tell_storm, release) for release in STORMY}
-        yield storms | {"single": pool.submit(tell_single), "unended": pool.submit(tell_unended)}
+    storms: Tellers = {release: partial(tell_storm, release) for release in STORMY}
+    with telling(request, storms | {"single": tell_single, "unended": tell_unended}, at_once=5) as stories:
+        yield stories
 
 
 @pytest.mark.parametrize("release", STORMY)

@@ -56,6 +56,9 @@ def _gunicorn(release: str, *more: str, suffix: str = "", python: str | None = N
     return Room(name=f"gunicorn-{release}{suffix}", requirements=(f"gunicorn=={release}", *more), python=python)
 
 
+_LOOPS: Final = ("gevent==26.9.0", "tornado==6.6.1")
+_UVICORN: Final = ("uvicorn==0.54.0", "uvicorn-worker==0.4.0")
+
 ROOMS: Final[dict[str, Room]] = {
     room.name: room
     for room in (
@@ -68,6 +71,13 @@ ROOMS: Final[dict[str, Room]] = {
         _gunicorn("26.2.0"),
         _gunicorn("27.0.1"),
         _gunicorn("27.0.1", "setproctitle==1.3.7", suffix="+setproctitle"),
+        # every worker class that installs beside sync and gthread; eventlet left gunicorn with 26
+        _gunicorn("20.1.0", "setuptools<81", *_LOOPS, suffix="+loops"),
+        *(
+            _gunicorn(release, *_LOOPS, *_UVICORN, suffix="+loops")
+            for release in ("22.0.0", "23.0.0", "26.2.0", "27.0.1")
+        ),
+        *(_gunicorn(release, *_LOOPS, "eventlet==0.41.3", suffix="+loops") for release in ("24.1.1", "25.3.0")),
         _gunicorn("23.0.0", "flask>=3.1,<4", suffix="+flask"),  # the shop of the demos
         # drivers of the databases that a fork shares
         _gunicorn("23.0.0", "psycopg2-binary==2.9.10", "redis==5.2.1", suffix="+databases"),
@@ -150,7 +160,7 @@ def _make(room: Room, path: Path) -> None:
 
 
 def _commands(room: Room, path: Path) -> Iterator[list[str]]:
-    uv, python = _uv(), _interpreter(room.python)
+    uv, python = find_uv(), _interpreter(room.python)
     if uv is not None:
         yield [uv, "venv", "--quiet", "--no-project", "--python", python, str(path)]
         yield [uv, "pip", "install", "--quiet", "--python", str(path / "bin" / "python"), *room.requirements]
@@ -161,7 +171,7 @@ def _commands(room: Room, path: Path) -> Iterator[list[str]]:
         yield [str(path / "bin" / "python"), "-m", "pip", "install", "--quiet", *room.requirements]
 
 
-def _uv() -> str | None:
+def find_uv() -> str | None:
     """The one on PATH, or the one that the Makefile fetched."""
     fetched = sorted(cache_folder().parent.glob("uv-*/bin/uv"))
     return os.environ.get("UV") or shutil.which("uv") or (str(fetched[-1]) if fetched else None)

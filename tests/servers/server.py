@@ -27,8 +27,9 @@ from tests.servers.rooms import room_of
 
 HERE: Final = Path(__file__).parent
 LISTENING: Final = re.compile(r"Listening at: http://127\.0\.0\.1:(\d+)\S* \((\d+)\)")
-PATIENCE_S: Final = 60.0
-"""How long to wait for what must come: long, because the machine may be busy; nothing waits longer than it must."""
+PATIENCE_S: Final = float(os.environ.get("WSGI_TEST_PATIENCE_S", "60"))
+"""How long to wait for what must come: long, because the machine may be busy; nothing waits longer than it must. Who
+expects it not to come (`make red`) may be less patient."""
 
 Seen = TypeVar("Seen")
 

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.servers import apps
+from tests.servers.container import container
 from tests.servers.processes import VARIABLE, end_marked, new_mark
 from tests.servers.rooms import prepare, room_of
 from tests.servers.server import Server, eventually
@@ -298,24 +299,17 @@ def _left_of(server: Server) -> set[int]:
 
 
 @pytest.fixture
-def container() -> Iterator[tuple[str, ...]]:
+def inside() -> Iterator[tuple[str, ...]]:
     """A command that starts the server in a cgroup of its own, as a container's is."""
-    unified = Path("/sys/fs/cgroup/cgroup.procs").exists()
-    folder = Path("/sys/fs/cgroup", "" if unified else "pids", f"wsgi-test-{os.getpid()}")
-    try:
-        folder.mkdir()
-    except OSError as error:
-        pytest.skip(f"needs a writable cgroup hierarchy: {error}")
-    yield ("sh", "-c", f'echo $$ > {folder}/cgroup.procs && exec "$@"', "sh")
-    eventually("the cgroup is empty", lambda: not (folder / "cgroup.procs").read_text())
-    folder.rmdir()
+    with container() as command:
+        yield command
 
 
 @pytest.mark.parametrize("how", ["fork", "forkserver", "spawn", "popen", "session", "daemon"])
 def test_in_a_container_all_orphans_are_told_by_who_comes_afterwards(
-    watch: Callable[..., Watcher], container: tuple[str, ...], how: str
+    watch: Callable[..., Watcher], inside: tuple[str, ...], how: str
 ) -> None:
-    with Server("23.0.0", "-k", "gthread", "--threads", "2", inside=container) as server:
+    with Server("23.0.0", "-k", "gthread", "--threads", "2", inside=inside) as server:
         early = watch(server)
         early.alive(1)
         server.get(f"/children?how={how}&n=2&s=60")
@@ -340,11 +334,11 @@ def test_in_a_container_all_orphans_are_told_by_who_comes_afterwards(
 
 
 def test_in_a_container_what_others_left_running_is_no_orphan(
-    watch: Callable[..., Watcher], container: tuple[str, ...]
+    watch: Callable[..., Watcher], inside: tuple[str, ...]
 ) -> None:
     # As an entrypoint that starts a daemon does; and, from elsewhere, as a `kubectl exec` does.
     daemon = "(setsid sleep 600 >/dev/null 2>&1 &)"
-    entrypoint = (*container[:2], container[2].replace(" && exec", f" && {daemon} && sleep 0.05 && exec"), "sh")
+    entrypoint = (*inside[:2], inside[2].replace(" && exec", f" && {daemon} && sleep 0.05 && exec"), "sh")
     with Server("23.0.0", "-k", "gthread", "--threads", "2", inside=entrypoint) as server:
         watcher = watch(server)
         watcher.alive(1)
