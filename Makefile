@@ -87,6 +87,10 @@ kill-trials: venv ## 10,000 kills under pid reuse, 100 forking trees: nobody els
 fuzz: venv ## 1,000,000 hostile inputs over every parser: no crash, no growth
 	@$(PYTHON) -m benchmarks.fuzz $(BENCH_ARGS)
 
+.PHONY: red
+red: venv ## takes each rule out of a copy and tells its story: every one must fail (root on cgroup v1; ten minutes)
+	@UV="$(UV)" $(PYTHON) -m benchmarks.red $(BENCH_ARGS)
+
 .PHONY: cluster-up
 cluster-up: ## start a Kubernetes of one node on this machine (Linux, root, Go); node Ready in seconds
 	@cluster/up

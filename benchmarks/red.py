@@ -192,13 +192,12 @@ def verdict(result: Path, done: subprocess.CompletedProcess[str]) -> tuple[str, 
     cases = list(ElementTree.parse(result).iter("testcase")) if result.exists() else []
     if len(cases) != 1:
         return "broken", (done.stdout + done.stderr).strip().rpartition("\n")[2]
-    marks = {child.tag: child.get("message", "") for child in cases[0]}
+    marks = {child.tag: child.get("message", "").partition("\n")[0] for child in cases[0]}
     if "skipped" in marks:
         return "skipped", marks["skipped"]
-    if "error" in marks:
-        return "broken", marks["error"].partition("\n")[0]
-    if "failure" in marks:
-        words = marks["failure"].partition("\n")[0]
+    # A story that is told by a fixture fails in there.
+    words = marks.get("failure", marks.get("error", "")).removeprefix('failed on setup with "')
+    if words:
         return ("red" if words.startswith(("AssertionError", "assert ")) else "broken"), words
     return ("green", "") if done.returncode == 0 else ("broken", f"pytest ended with {done.returncode}")
 

@@ -13,7 +13,7 @@ from functools import partial
 
 import pytest
 
-from tests.servers.rooms import room_of
+from tests.servers.rooms import prepare
 from tests.servers.server import eventually
 from tests.servers.stories import telling
 from tests.servers.watched import Event, Watched
@@ -35,15 +35,15 @@ class Story:
 
 @pytest.fixture(scope="module")
 def stories(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Story]]]:
-    for release in ("23.0.0", "25.3.0", "27.0.1"):
-        room_of(release)
+    prepare(["gunicorn-23.0.0", "gunicorn-25.3.0", "gunicorn-27.0.1", "gunicorn-27.0.1+loops"])
     tellers = {
         "overflowing": partial(tell_overflowing, "27.0.1"),
         "hoarding": partial(tell_hoarding, "25.3.0"),
         "idle": partial(tell_idle, "27.0.1"),
         "half": partial(tell_half, "23.0.0"),
+        "loop": partial(tell_full_loop, "27.0.1"),
     }
-    with telling(request, tellers, at_once=4) as stories:
+    with telling(request, tellers, at_once=5) as stories:
         yield stories
 
 
@@ -86,6 +86,16 @@ def test_one_of_two_sync_workers_is_half_of_the_server(stories: Mapping[str, Fut
     assert story.report.incidents == ()
 
 
+def test_an_event_loop_at_its_connection_limit_is_told(stories: Mapping[str, Future[Story]]) -> None:
+    story = stories["loop"].result()
+    (incident,) = story.report.incidents
+    assert incident.kind == "connection-saturation"
+    assert "every worker holds the 3 connections that it may" in incident.summary
+    assert story.report.saturation is not None
+    assert (story.report.saturation.busy, story.report.saturation.slots, story.report.saturation.waiting) == (1, 1, 5)
+    assert story.report.kills == ()
+
+
 def tell_overflowing(release: str) -> Story:
     with Watched(release, "-w", "1", "--backlog", "4", "-t", "60") as watched, silent(watched.port, 10):
         eventually("the crowd is told", lambda: watched.events("incident"))
@@ -99,6 +109,17 @@ def tell_hoarding(release: str) -> Story:
         watched.port, 8, b"GET /slow?s=40 HTTP/1.1\r\nHost: x\r\n\r\n"
     ):  # fmt: skip
         eventually("they were counted", lambda: _counted(watched, busy=2, waiting=6))
+        return _story(watched)
+
+
+def tell_full_loop(release: str) -> Story:
+    """Eight requests that sleep, for a gevent worker that takes three."""
+    arguments = ("-k", "gevent", "-w", "1", "--worker-connections", "3")
+    with Watched(release, *arguments, suffix="+loops") as watched, silent(
+        watched.port, 8, b"GET /slow?s=100 HTTP/1.1\r\nHost: x\r\n\r\n"
+    ):  # fmt: skip
+        eventually("the crowd is told", lambda: watched.events("incident"))
+        eventually("they were counted", lambda: _counted(watched, busy=1, waiting=5))
         return _story(watched)
 
 

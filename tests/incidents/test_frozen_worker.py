@@ -165,6 +165,20 @@ def test_a_dry_run_tells_and_touches_nothing() -> None:
         assert server.sample("wsgi_kills_total", target="worker", reason="frozen-worker", outcome="killed") == 0
 
 
+def test_a_policy_lets_a_frozen_worker_be_until_somebody_waits() -> None:
+    with Watched("23.0.0", *GTHREAD, policy=Policy(only_if_queue=True)) as server:
+        (frozen,) = server.workers()
+        with SilentClients("127.0.0.1", server.port, CONNECTIONS):
+            eventually("it is told", lambda: server.events("incident"))
+            assert "nobody waits in the accept queue" in server.events("incident")[0]["action"]
+            scans = server.report().counts.scans
+            eventually("it looks on", lambda: server.report().counts.scans > scans + 6)
+            assert (server.report().kills, server.worker_pids()) == ((), (frozen.process.pid,))
+            assert server.get("/", 30.0).status == 200, "whoever comes next is served, by another worker"
+            (kill,) = server.report().kills
+            assert (kill.process, kill.reason, kill.outcome) == (frozen.process, "frozen-worker", "killed")
+
+
 def test_a_frozen_worker_that_hardly_gets_a_cpu_is_healed_too() -> None:
     """As in a container with a small limit: what it would use if it could is what tells."""
     with Watched("23.0.0", *GTHREAD) as server, spinners(8) as cpu:

@@ -22,8 +22,28 @@ from wsgi_contract.servers.gunicorn import parse_release
 pytestmark = pytest.mark.servers
 
 RELEASES = ("20.1.0", "22.0.0", "23.0.0", "25.3.0", "27.0.1")
-CLASSES = ("sync", "gthread")
-SERVERS = tuple((release, worker_class) for release in RELEASES for worker_class in CLASSES)
+UVICORN = "uvicorn_worker.UvicornWorker"
+SERVERS = (
+    *((release, worker_class) for release in RELEASES for worker_class in ("sync", "gthread")),
+    ("20.1.0", "gevent"), ("20.1.0", "tornado"),
+    ("21.2.0", "gthread"), ("21.2.0", "eventlet"),
+    ("22.0.0", "gevent"), ("22.0.0", UVICORN),
+    ("23.0.0", "gevent"), ("23.0.0", "tornado"),
+    ("24.1.1", "gthread"), ("24.1.1", "eventlet"),
+    ("25.3.0", "eventlet"), ("25.3.0", "asgi"),
+    ("26.2.0", "gthread"), ("26.2.0", "asgi"), ("26.2.0", "gevent"),
+    ("27.0.1", "gevent"), ("27.0.1", "tornado"), ("27.0.1", "asgi"), ("27.0.1", UVICORN),
+)  # fmt: skip
+"""Every worker class that installs, each on its first and its last release here, and every major line."""
+ASYNC = {
+    "loop.py": """
+async def app(scope, receive, send):
+    await receive()
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"3")]})
+        await send({"type": "http.response.body", "body": b"ok\\n"})
+"""
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,7 +51,7 @@ def _rooms() -> None:
     prepare()
 
 
-# Slots and heartbeats: one server per release and class, looked at once, several at a time.
+# Slots, heartbeats and connections: one server per release and class, looked at once, several at a time.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,19 +65,29 @@ class Seen:
     ages: list[tuple[float, float]]
     restarts: int
     samples: dict[tuple[str, ...], float]
+    connections: int
 
 
 def look(release: str, worker_class: str) -> Seen:
+    threads = ("--threads", "2") if worker_class == "gthread" else ()
+    asynchronous = worker_class in ("asgi", UVICORN)
     with Watched(
-        release, "-k", worker_class, "-w", "3", "--threads", "2" if worker_class == "gthread" else "1"
-    ) as server:
+        release, "-k", worker_class, "-w", "3", *threads,
+        application="loop:app" if asynchronous else "apps:app",
+        files=ASYNC if asynchronous else {},
+        suffix=_room_for(release, worker_class),
+    ) as server:  # fmt: skip
         eventually("three workers are alive", lambda: _alive(server.workers()) == 3)
+        assert server.get("/").body == "ok\n"
         workers, pids = server.workers(), set(server.worker_pids())
         ages = [heartbeat_ages(server, worker.slot) for worker in workers]
         victim = next(worker for worker in workers if worker.slot == 2)
         os.kill(victim.process.pid, signal.SIGKILL)
         eventually("slot 2 has a successor", lambda: _alive(server.workers()) == 3 and _others(server, victim))
         report = server.report()
+        with SilentClients("127.0.0.1", server.port, 3):
+            eventually("three connections are held", lambda: sum(w.connections or 0 for w in server.workers()) == 3)
+            connections = int(sum(server.samples("wsgi_connections").values()))
         return Seen(
             release=report.server.release if report.server else None,
             pids=pids,
@@ -66,7 +96,14 @@ def look(release: str, worker_class: str) -> Seen:
             ages=ages,
             restarts=sum(count for _, count in report.counts.restarts),
             samples=server.samples("wsgi_worker_heartbeat_age_seconds"),
+            connections=connections,
         )
+
+
+def _room_for(release: str, worker_class: str) -> str:
+    if worker_class in ("sync", "gthread"):
+        return ""
+    return "-eventlet" if worker_class == "eventlet" and release < "24" else "+loops"
 
 
 def _alive(workers: tuple[WorkerInfo, ...]) -> int:
@@ -142,6 +179,10 @@ def test_a_respawned_worker_takes_its_predecessor_s_slot(seen: Seen) -> None:
 def test_the_heartbeat_s_age_is_the_arbiter_s_own(seen: Seen) -> None:
     for said_s, computed_s in seen.ages:
         assert said_s == pytest.approx(computed_s, abs=0.05)
+
+
+def test_connections_are_counted_whatever_the_worker_class(seen: Seen) -> None:
+    assert seen.connections == 3
 
 
 def test_every_slot_has_its_sample(seen: Seen) -> None:

@@ -24,18 +24,28 @@ TOLD_S = 3.0
 TOLD = Policy(request_told_s=TOLD_S)
 LIMITED = Policy(request_told_s=TOLD_S, request_limit_s=4.0)
 GTHREAD = ("-k", "gthread", "-w", "1", "--threads", "3", "--timeout", "2")
+GEVENT = ("-k", "gevent", "-w", "1", "--timeout", "2")
 SYNC = ("-k", "sync", "-w", "1", "--timeout", "0")
 
 STUCK: Mapping[str, tuple[str, tuple[str, ...], Policy]] = {
     "gthread 20.1.0": ("20.1.0", GTHREAD, TOLD),
     "gthread 27.0.1": ("27.0.1", GTHREAD, TOLD),
     "sync without a timeout 23.0.0": ("23.0.0", SYNC, TOLD),
+    "gevent 23.0.0": ("23.0.0", GEVENT, TOLD),
+    "limited gevent 27.0.1": ("27.0.1", GEVENT, LIMITED),
     "limited 23.0.0": ("23.0.0", GTHREAD, LIMITED),
     "limited 27.0.1": ("27.0.1", GTHREAD, LIMITED),
     "limited beside another 23.0.0": ("23.0.0", (*GTHREAD, "-w", "2"), LIMITED),
     "limited without stacks 27.0.1": ("27.0.1", GTHREAD, replace(LIMITED, stacks=False)),
 }
-HEALTHY = ("20.1.0", "23.0.0", "27.0.1")
+THREADED = ("-k", "gthread", "-w", "1", "--threads", "8", "--keep-alive", "60")
+HEALTHY: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "20.1.0": ("20.1.0", THREADED),
+    "23.0.0": ("23.0.0", THREADED),
+    "27.0.1": ("27.0.1", THREADED),
+    "gevent 20.1.0": ("20.1.0", ("-k", "gevent", "-w", "1", "--keep-alive", "60")),
+    "gevent 27.0.1": ("27.0.1", ("-k", "gevent", "-w", "1", "--keep-alive", "60")),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +64,9 @@ def tell(release: str, arguments: tuple[str, ...], policy: Policy) -> Story:
     with (
         ThreadPoolExecutor(1) as client,
         Mute() as mute,
-        Watched(release, *arguments, policy=policy, application="asker:app", files=mute.files()) as server,
+        Watched(
+            release, *arguments, policy=policy, application="asker:app", files=mute.files(), suffix=room_for(arguments)
+        ) as server,
     ):
         assert server.get("/").status == 200
         client.submit(ask_in_vain, server)
@@ -75,6 +87,10 @@ def tell(release: str, arguments: tuple[str, ...], policy: Policy) -> Story:
         )
 
 
+def room_for(arguments: tuple[str, ...]) -> str:
+    return "+loops" if "gevent" in arguments else ""
+
+
 def ask_in_vain(server: Watched) -> None:
     with suppress(OSError):
         server.get("/ask", PATIENCE_S)
@@ -84,7 +100,7 @@ def ask_in_vain(server: Watched) -> None:
 def stories(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Any]]]:
     prepare()
     stuck: Tellers = {name: partial(tell, *how) for name, how in STUCK.items()}
-    healthy: Tellers = {release: partial(watch_healthy, release) for release in HEALTHY}
+    healthy: Tellers = {name: partial(watch_healthy, *how) for name, how in HEALTHY.items()}
     with telling(request, stuck | healthy, at_once=8) as stories:
         yield stories
 
@@ -93,7 +109,9 @@ def stories(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Any]
 def test_a_stuck_request_is_told_with_what_it_waits_on(name: str, stories: Mapping[str, Future[Story]]) -> None:
     story = stories[name].result()
     evidence = {each.name: each.value for each in story.incident.evidence}
-    assert story.peer in story.incident.summary, "what the request waits for"
+    # A green thread's wait is its own affair: the kernel sees one thread, and that waits for any of them.
+    waits_on = "waits for events" if "gevent" in name else story.peer
+    assert waits_on in story.incident.summary, "what the request waits for"
     assert TOLD_S <= float(evidence["oldest request"]) < TOLD_S + 20
     assert str(evidence["client"]).startswith("127.0.0.1:")
 
@@ -123,16 +141,17 @@ def test_with_a_limit_the_worker_is_ended_and_its_stacks_are_kept(
     assert story.peer not in kill.stack, "names of functions, never values"
 
 
-def watch_healthy(release: str) -> Report:
+def watch_healthy(release: str, arguments: tuple[str, ...]) -> Report:
     """What is told of slow, silent and talkative clients over three thresholds."""
     with (
         ThreadPoolExecutor(1) as client,
-        Watched(release, "-k", "gthread", "-w", "1", "--threads", "8", "--keep-alive", "60", policy=TOLD) as server,
+        Watched(release, *arguments, policy=TOLD, suffix=room_for(arguments)) as server,
         ExitStack() as stack,
     ):
         idle, half, upload = (stack.enter_context(connect(server.port)) for _ in range(3))
         idle.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
-        half.sendall(b"GET / HTTP/1.1\r\nHos")
+        if "gevent" not in arguments:  # in an event loop half a request looks like a whole one: docs/incidents
+            half.sendall(b"GET / HTTP/1.1\r\nHos")
         upload.sendall(b"POST /upload HTTP/1.1\r\nHost: here\r\nContent-Length: 1000000\r\n\r\n")
         client.submit(server.get, "/stream?s=60", 90.0)
         until = server.report().taken_at + 3 * TOLD_S
@@ -146,10 +165,10 @@ def connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=10)
 
 
-@pytest.mark.parametrize("release", HEALTHY)
+@pytest.mark.parametrize("name", HEALTHY)
 def test_slow_silent_and_talkative_clients_are_no_stuck_requests(
-    release: str, stories: Mapping[str, Future[Report]]
+    name: str, stories: Mapping[str, Future[Report]]
 ) -> None:
-    report = stories[release].result()
+    report = stories[name].result()
     assert report.incidents == ()
     assert report.counts.scan_errors == 0

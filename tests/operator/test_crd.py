@@ -80,7 +80,7 @@ def test_a_full_resource_is_read_in_our_units():
             "mode": "DryRun", "frozenWindowSeconds": 7, "killsPerMinute": 1, "cooldownSeconds": 3,
             "requestToldSeconds": 60, "requestLimitSeconds": 90, "bootLimitSeconds": 0, "stacks": False,
             "stuckWindowSeconds": 9, "endOrphans": False, "orphanExempt": ["celery*"], "memoryRecyclePercent": 85,
-            "bootToldSeconds": 45, "probeGraceSeconds": 20, "probeQueuePercent": 50,
+            "bootToldSeconds": 45, "probeGraceSeconds": 20, "probeQueuePercent": 50, "onlyIfQueue": True,
         },
         sidecar={
             "image": "x:2", "imagePullPolicy": "Always", "runAsUser": 5, "port": 9200,
@@ -104,6 +104,7 @@ def test_a_full_resource_is_read_in_our_units():
         boot_told_s=45.0,
         probe_grace_s=20.0,
         probe_queue_share=0.5,
+        only_if_queue=True,
     )
     assert server.sidecar == Sidecar(
         image="x:2",

@@ -56,7 +56,11 @@ def _gunicorn(release: str, *more: str, suffix: str = "", python: str | None = N
     return Room(name=f"gunicorn-{release}{suffix}", requirements=(f"gunicorn=={release}", *more), python=python)
 
 
-_LOOPS: Final = ("gevent==26.9.0", "tornado==6.6.1")
+_LOOPS: Final = (
+    "gevent==26.9.0",
+    "packaging",
+    "tornado==6.6.1",
+)  # its gevent worker imports packaging and does not say so
 _UVICORN: Final = ("uvicorn==0.54.0", "uvicorn-worker==0.4.0")
 
 ROOMS: Final[dict[str, Room]] = {

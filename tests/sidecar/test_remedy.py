@@ -9,7 +9,7 @@ from wsgi_sidecar.core.diagnosis import Case
 from wsgi_sidecar.core.family import Family
 from wsgi_sidecar.core.remedy import Decision, Deed, Scene, decide, order, rehearsed
 from wsgi_sidecar.core.rules.rule import Fault
-from wsgi_sidecar.testing import AT, MONOTONIC, family, process, worker
+from wsgi_sidecar.testing import AT, MONOTONIC, family, listener, process, worker
 
 
 def case(slot: int = 1, **fields: Any) -> Case:
@@ -69,6 +69,25 @@ def test_what_the_rule_spares_waits_with_the_rules_reason() -> None:
 
 def test_what_no_kill_cures_is_not_killed() -> None:
     assert verbs(case(target=None)) == ["wait"]
+
+
+def test_a_worker_may_be_ended_only_while_somebody_waits() -> None:
+    calm, crowded, unread = (replace(family(worker(1), worker(2)), listeners=each) for each in (
+        (listener(queue=0), listener(queue=0)), (listener(queue=0), listener(queue=1)), None,
+    ))  # fmt: skip
+    assert verbs(case(), seen=crowded, only_if_queue=True) == ["kill"]
+    (decision,) = decided(case(), seen=calm, only_if_queue=True)
+    assert (decision.verb, "nobody waits" in decision.reason) == ("wait", True)
+    (decision,) = decided(case(), seen=unread, only_if_queue=True)
+    assert (decision.verb, "could not be read" in decision.reason) == ("wait", True)
+    assert verbs(case(), seen=calm, only_if_queue=True, mode="DryRun") == ["wait"]
+    assert verbs(case(), seen=calm) == ["kill"]
+
+
+def test_orphans_servers_and_recycling_do_not_wait_for_a_queue() -> None:
+    calm = replace(family(worker(1), worker(2)), listeners=(listener(queue=0),))
+    assert verbs(case(1, target="orphan"), case(2, target="server"), seen=calm, only_if_queue=True) == ["kill", "kill"]
+    assert verbs(case(gentle_s=32.0), seen=calm, only_if_queue=True) == ["ask"]
 
 
 def test_a_slot_rests_between_two_kills() -> None:

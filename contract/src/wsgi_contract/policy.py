@@ -31,6 +31,9 @@ class Policy:
         orphan_exempt: names (`ps -o comm`) of processes that may outlive their worker; `*` and `?` are allowed.
         kills_per_minute: budget of kills; beyond it the sidecar waits and says so.
         cooldown_s: seconds between two kills for the same slot.
+        only_if_queue: whether a worker that serves nobody is ended only while somebody waits in an accept queue; where
+            the others can serve all that comes, a person may look at it first. Not for recycling (its worker is asked),
+            orphans and stuck arbiters.
         memory_recycle_share: share of the container's memory limit from which on the worker that grew most is asked to
             end and be replaced, one at a time; 0 (the default) never.
         request_told_s: seconds after which a request that no timeout bounds is told as stuck; a long poll or a report
@@ -53,6 +56,7 @@ class Policy:
     frozen_cpu: float = 0.3
     kills_per_minute: int = 6
     cooldown_s: float = 10.0
+    only_if_queue: bool = False
     stuck_window_s: float = 5.0
     end_orphans: bool = True
     orphan_grace_s: float = 1.5

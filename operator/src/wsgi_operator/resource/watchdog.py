@@ -41,6 +41,11 @@ class WatchdogSpec(Part):
         default=_DEFAULT.cooldown_s,
         description="Seconds between two kills in the same worker slot.",
     )
+    only_if_queue: bool = Field(
+        default=_DEFAULT.only_if_queue,
+        description="Whether a worker that serves nobody (frozen, stuck, hanging at boot) is ended only while somebody "
+        "waits in the accept queue. false: it is ended anyway.",
+    )
     end_orphans: bool = Field(
         default=_DEFAULT.end_orphans,
         description="Whether children that outlived their worker are ended. false: they are only told.",
@@ -104,6 +109,7 @@ class WatchdogSpec(Part):
             stuck_window_s=float(self.stuck_window_seconds),
             kills_per_minute=self.kills_per_minute,
             cooldown_s=float(self.cooldown_seconds),
+            only_if_queue=self.only_if_queue,
             end_orphans=self.end_orphans,
             orphan_exempt=tuple(self.orphan_exempt),
             memory_recycle_share=self.memory_recycle_percent / 100,

@@ -112,6 +112,8 @@ def _why_not(case: Case, scene: Scene, doomed: list[Case]) -> str | None:
         return fault.spare
     if scene.family.untouchable is not None and fault.target != "orphan":
         return scene.family.untouchable
+    if policy.only_if_queue and (why := _nobody_waits(case, scene)) is not None:
+        return why
     if policy.mode == "DryRun":
         return None
     if _refused(case, scene):
@@ -121,6 +123,17 @@ def _why_not(case: Case, scene: Scene, doomed: list[Case]) -> str | None:
     if _spent(scene) + len(doomed) >= policy.kills_per_minute:
         return f"the budget of {policy.kills_per_minute} kills a minute is used up; the cause needs a person"
     return _last_one(case, scene, doomed)
+
+
+def _nobody_waits(case: Case, scene: Scene) -> str | None:
+    """Why a worker that the policy lets be ended for others' sake alone need not be; None where somebody waits."""
+    if case.fault.target != "worker" or case.fault.gentle_s is not None:
+        return None
+    if scene.family.listeners is None:
+        return "it is ended only while somebody waits (only_if_queue), and the accept queue could not be read"
+    if any(listener.queue for listener in scene.family.listeners):
+        return None
+    return "nobody waits in the accept queue; it is ended once somebody does (only_if_queue)"
 
 
 def _about(case: Case, scene: Scene) -> list[Deed]:

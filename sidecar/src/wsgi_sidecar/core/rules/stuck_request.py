@@ -193,7 +193,9 @@ def _doings(worker: Worker, rests: Mapping[int, Rest], sight: Sight) -> tuple[st
     waits = sight.waits.get(worker.process.id)
     if waits is None or not waits.threads:
         return ("what they wait on could not be told",)
-    pool = waits.threads[1:] if len(waits.threads) > 1 else waits.threads
+    # In an event loop the main thread is what all requests share; its other threads are helpers.
+    pooled = len(waits.threads) > 1 and _class(sight.terms) in _ANSWERS_ONCE
+    pool = waits.threads[1:] if pooled else waits.threads
     telling = [wait for wait in pool if wait.kind != "lock"]
     slept = {wait.thread: _slept_s(rests.get(wait.thread), sight) for wait in telling}
     counts = Counter(wait.doing for wait in telling)
