@@ -18,6 +18,9 @@ from wsgi_operator.testing import IMAGE, NOW, applied, container, deployment, en
 CMD = "GUNICORN_CMD_ARGS"
 
 
+ROOT, NON_ROOT = {"runAsNonRoot": False}, {"runAsNonRoot": True}
+
+
 def planned(server: Server, live: dict[str, Any], **more: Any) -> Plan:
     made = plan(server, live, **more)
     assert isinstance(made, Plan), made
@@ -120,6 +123,18 @@ def test_an_identity_that_only_the_pods_know_is_learnt_once():
     assert sidecar_of(after)["securityContext"]["runAsUser"] == 33
     assert not planned(server(), after, seen=Seen()).needed
     assert not planned(server(), after).needed
+
+
+@pytest.mark.parametrize(
+    ("pod_says", "container_says", "uid"),
+    [({}, {}, 0), (NON_ROOT, {}, None), ({}, NON_ROOT, None), (NON_ROOT, ROOT, 0), (ROOT, NON_ROOT, None)],
+)
+def test_root_is_not_learnt_from_a_report_where_the_manifest_forbids_it(pod_says, container_says, uid):
+    web = container(env=env(GUNICORN_CMD_ARGS=""), securityContext=container_says)
+    live = deployment(web, pod={"securityContext": pod_says})
+    made = planned(server(), live, seen=Seen(identity=Identity(uid=0, gid=0)))
+    assert made.record.learnt == Identity(uid=uid, gid=uid)
+    assert sidecar_of(made.config)["securityContext"].get("runAsUser") == uid
 
 
 def test_a_declared_identity_is_not_overruled_by_what_was_seen():

@@ -21,12 +21,11 @@ from prometheus_client.exposition import choose_encoder
 
 from wsgi_contract.report import dump_report
 from wsgi_sidecar.core.health import UNSEEN, Answer, Health
+from wsgi_sidecar.crowd import Crowd
 from wsgi_sidecar.gate import Gate
 from wsgi_sidecar.metrics import Published
 
 BACKLOG: Final = 64
-CONCURRENCY: Final = 32
-"""Connections served at once; beyond it uvicorn answers 503. A scraper, an operator and probes need five."""
 STOP_S: Final = 2.0
 
 
@@ -168,14 +167,13 @@ class WebThread:
         config = uvicorn.Config(
             create_app(pages),
             loop="asyncio",
-            http="h11",
+            http=Crowd,
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             date_header=False,  # uvicorn would have to wake up each second to keep it true
-            limit_concurrency=CONCURRENCY,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=1,
         )

@@ -23,6 +23,7 @@ from wsgi_operator.core.server import SPEC_NAMES, Obstacle, Server
 from wsgi_operator.core.sidecar import (
     POLICY_VOLUME,
     Identity,
+    believed,
     combine,
     declared_identity,
     missing,
@@ -113,7 +114,7 @@ def plan(
     share, share_kept = _share(deployment, record, admission=admission)
     declared = declared_identity(server, deployment, container)
     identity = seen.identity if seen else None
-    learnt = missing(declared, identity or (record.learnt if record else Identity()))
+    learnt = missing(declared, believed(identity or (record.learnt if record else Identity()), deployment, container))
     template = _template(server, container, args, share, combine(declared, learnt))
     if admission:
         template["metadata"]["annotations"] |= orders(container["name"], args.flags, args.inherited)

@@ -1,12 +1,14 @@
 """What only running pods can tell of a workload, and no manifest.
 
-In: reports. Out: `Seen`. Rule: only what all reports that can tell agree on is seen; anything else stays None.
+In: reports. Out: `Seen`. Rule: only what all reports that can tell agree on is seen; all else stays None, and so do
+flags that are better not taken from a report.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from wsgi_contract.report import Report
+from wsgi_operator.core.hearsay import not_taken
 from wsgi_operator.core.sidecar import Identity
 
 
@@ -17,7 +19,8 @@ class Seen:
     Attributes:
         identity: whom the servers run as, where that is not whom the sidecars run as; None: nobody is mistaken, or the
             servers do not agree.
-        cmd_args: the `GUNICORN_CMD_ARGS` that the servers have; None: no report could tell, or they differ.
+        cmd_args: the `GUNICORN_CMD_ARGS` that the servers have; None: no report could tell, they differ, or they hold
+            what is not taken from a report.
     """
 
     identity: Identity | None = None
@@ -34,4 +37,5 @@ def look_at(reports: Iterable[Report]) -> Seen:
     if mistaken and len(identities) == 1:
         uid, gid = identities.pop()
         identity = Identity(uid=uid, gid=gid)
-    return Seen(identity=identity, cmd_args=texts.pop() if len(texts) == 1 else None)
+    told = texts.pop() if len(texts) == 1 else None
+    return Seen(identity=identity, cmd_args=None if told is None or not_taken(told) is not None else told)

@@ -53,6 +53,16 @@ def missing(declared: Identity, learnt: Identity) -> Identity:
     )
 
 
+def believed(learnt: Identity, deployment: Object, container: Object) -> Identity:
+    """What may be learnt: a server whose manifest forbids root is not root, whatever a report says.
+
+    Otherwise whoever took over such an app could have a sidecar made that the kernel lets touch everything in the pod.
+    """
+    layers = (container.get("securityContext") or {}, pod_spec(deployment).get("securityContext") or {})
+    forbidden = next((layer["runAsNonRoot"] for layer in layers if layer.get("runAsNonRoot") is not None), False)
+    return Identity() if forbidden and learnt.uid == 0 else learnt
+
+
 def combine(declared: Identity, learnt: Identity) -> Identity:
     """Whom the sidecar shall run as."""
     return Identity(

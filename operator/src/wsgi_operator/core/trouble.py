@@ -4,8 +4,10 @@ In: `Facts`. Out: an `Obstacle` with what to do, or None. Rule: the one that sta
 roll goes on nothing is said of pods that it replaces.
 """
 
+from wsgi_operator.core.clip import clip
 from wsgi_operator.core.evidence import Evidence, InForce
 from wsgi_operator.core.facts import Facts
+from wsgi_operator.core.hearsay import not_taken
 from wsgi_operator.core.server import SPEC_NAMES, Obstacle
 
 
@@ -43,6 +45,8 @@ def _blind(evidence: Evidence) -> Obstacle | None:
     """All pods report, and none could read what the settings have to be merged with."""
     if not evidence.heard or evidence.silent or evidence.without_server:
         return None
+    if (withheld := _withheld(evidence)) is not None:
+        return withheld
     whys = [f" ({u.why})" for u, _ in evidence.unknowns()][:1]
     return Obstacle(
         reason="CmdArgsUnknown",
@@ -50,6 +54,20 @@ def _blind(evidence: Evidence) -> Obstacle | None:
         "image sets would be lost: write GUNICORN_CMD_ARGS into the container's env in the Deployment (it may be "
         "empty), and the settings are merged with that",
     )
+
+
+def _withheld(evidence: Evidence) -> Obstacle | None:
+    """Flags that the image sets, and that no report may bring into a template."""
+    for answer in evidence.heard:
+        told = (answer.report.server.cmd_args if answer.report.server else None) or ""
+        if (flag := not_taken(told)) is not None:
+            return Obstacle(
+                reason="CmdArgsNotTaken",
+                message=f"the image sets GUNICORN_CMD_ARGS to {clip(told, 512)}, and {clip(flag, 64)} is not taken "
+                "from a report into the template, since whoever takes over an app can have anything reported: write "
+                "GUNICORN_CMD_ARGS into the container's env in the Deployment, and the settings are merged with that",
+            )
+    return None
 
 
 def _pinned(setting: InForce) -> str:
