@@ -73,6 +73,10 @@ def test_without_namespaces_named_it_serves_all_of_them(
         open_shop(cluster, namespace, shop_image)
         cluster.apply(SHOP, namespace=namespace)
         eventually(lambda: is_ready(cluster, namespace), within_s=120)
+        nobody = rules_of(cluster, system, "default")
+        for anywhere in (system, namespace, "kube-system"):
+            account = rules_of(cluster, system, f"{system}-wsgi-operator", looking_at=anywhere)
+            assert granted([rule for rule in account if rule not in nobody]) == GRANTED
         let_all_go(cluster, namespace)
     finally:
         let_all_go(cluster, namespace)
@@ -213,6 +217,8 @@ def rules_of(cluster: Cluster, namespace: str, account: str, *, looking_at: str 
         cluster.kubectl("create", "--validate=false", "-f", "-", "-o", "json", who, stdin=json.dumps(review))
     )
     assert not told["status"]["incomplete"]
+    # Of addresses that are no objects, everybody may read the same few: version, health, discovery.
+    assert all(set(rule["verbs"]) == {"get"} for rule in told["status"]["nonResourceRules"])
     return list(told["status"]["resourceRules"])
 
 

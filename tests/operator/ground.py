@@ -37,13 +37,13 @@ class Ground:
     starts: int = field(default=0)
     policies: list[str] = field(default_factory=list)
 
-    def start(self, *, wait: bool = True, **environ: str) -> None:
-        """Start the operator, and wait until it watches."""
+    def start(self, *, wait: bool = True, module: str = "wsgi_operator", **environ: str) -> None:
+        """Start the operator (or a module that starts it), and wait until it watches."""
         assert self.process is None
         self.starts += 1
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "wsgi_operator"],
+                [sys.executable, "-W", "error", "-m", module],
                 env=self._environ() | environ,
                 stderr=log,
                 stdout=log,

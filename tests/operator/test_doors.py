@@ -67,12 +67,17 @@ def test_a_log_line_says_when_what_and_about_whom():
     assert line == {
         "time": "2026-09-21T14:13:20.250Z",
         "level": "info",
-        "logger": "wsgi_operator",
+        "event": "wsgi_operator",
         "message": "applied x",
         "object": "shop/web",
     }
     text = TextLines().format(record(k8s_ref={"namespace": "shop", "name": "web"}))
     assert text == "2026-09-21T14:13:20.250Z INFO shop/web: applied x"
+
+
+def test_a_log_line_of_ours_says_in_a_word_what_happened_and_why():
+    line = json.loads(JsonLines().format(record(event="condition", object="shop/web", reason="PodsSilent")))
+    assert (line["event"], line["object"], line["reason"]) == ("condition", "shop/web", "PodsSilent")
 
 
 def test_a_text_line_stays_one_line_whatever_a_stranger_said():

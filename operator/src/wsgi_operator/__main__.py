@@ -110,7 +110,8 @@ async def our_turn(desk: Desk, candidate: Candidate) -> bool:
 async def work(desk: Desk) -> None:
     """Operate until we are told to stop; kopf takes SIGTERM from here on."""
     config = desk.config
-    log.info("wsgi-operator %s watches %s", __version__, ", ".join(config.namespaces) or "all namespaces")
+    watched = ", ".join(config.namespaces) or "all namespaces"
+    log.info("wsgi-operator %s watches %s", __version__, watched, extra={"event": "started"})
     desk.meters.leading.set(1)
     watching = asyncio.Event()
     beside = [

@@ -63,11 +63,11 @@ async def _guarded_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memor
             with desk.meters.round():
                 settled = await one_round(desk, body, rivals, memory)
     except kopf.TemporaryError as error:
-        log.info("round to be repeated: %s", error, extra=extra)
+        log.info("round to be repeated: %s", error, extra=extra | {"event": "round-repeated"})
         desk.meters.ended("repeated")
         return float(error.delay or 1.0)
     except Exception:
-        log.exception("round failed", extra=extra)
+        log.exception("round failed", extra=extra | {"event": "round-failed"})
         desk.meters.ended("failed")
         return 10.0
     finally:

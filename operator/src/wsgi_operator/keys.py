@@ -38,7 +38,7 @@ class KeyFolder:
             self._ring, self._told = self._fresh(), ""
         except KeyringError as error:
             if str(error) != self._told:
-                log.error("%s; the last good keys hold", error)
+                log.error("%s; the last good keys hold", error, extra={"event": "report-keys"})
             self._told = str(error)
         return self._ring
 

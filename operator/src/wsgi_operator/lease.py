@@ -44,10 +44,10 @@ class Candidate:
         waits = False
         while not await self._try():
             if not waits:
-                log.info("standing by: %s leads", self._holder())
+                log.info("standing by: %s leads", self._holder(), extra={"event": "standing-by"})
                 waits = True
             await asyncio.sleep(EVERY_S)
-        log.info("leading as %s", self._me)
+        log.info("leading as %s", self._me, extra={"event": "leading"})
 
     async def lead(self, work: Coroutine[Any, Any, None]) -> None:
         """Do the work as long as we lead, then give the Lease up.
@@ -84,7 +84,7 @@ class Candidate:
         working.cancel()
         await asyncio.wait({working}, timeout=(LASTS_S - GIVE_UP_S) / 2)
         if not working.done():
-            log.critical("lost the Lease, and the work does not stop: ending hard")
+            log.critical("lost the Lease, and the work does not stop: ending hard", extra={"event": "lease-lost"})
             os._exit(1)
 
     async def _try(self) -> bool:

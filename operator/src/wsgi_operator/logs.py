@@ -1,7 +1,8 @@
 """The operator's own log: one line per thing, JSON or text, on standard error.
 
 In: log records, ours and kopf's. Out: lines. Rule: the same field names as the sidecar's log, so that one query finds
-both.
+both: `event` is a word that does not change (a library's own lines have its logger's name there), `object` the
+WSGIServer as namespace/name, `reason` the condition's.
 """
 
 import json
@@ -25,12 +26,11 @@ class JsonLines(logging.Formatter):
         line: dict[str, object] = {
             "time": _utc(record.created),
             "level": record.levelname.lower(),
-            "logger": record.name,
+            "event": getattr(record, "event", record.name),
             "message": record.getMessage(),
         }
-        about = _about(record)
-        if about:
-            line["object"] = about
+        more = {"object": _about(record), "reason": getattr(record, "reason", "")}
+        line |= {key: told for key, told in more.items() if told}
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return json.dumps(line)

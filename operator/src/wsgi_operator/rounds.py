@@ -25,6 +25,7 @@ from wsgi_operator.core.seen import Seen, look_at
 from wsgi_operator.core.server import Obstacle, Server, owner_of
 from wsgi_operator.core.status import status_of
 from wsgi_operator.core.times import moment
+from wsgi_operator.core.turned import turned
 from wsgi_operator.core.upgrade import held_back, left_behind
 from wsgi_operator.core.workload import rollout
 from wsgi_operator.crd import parse_server
@@ -139,7 +140,7 @@ async def _apply(
         server.kind,
         server.workload,
         ", ".join(f"{change.name} {change.before} -> {change.after}" for change in made.record.changes),
-        extra={"object": f"{server.namespace}/{server.name}"},
+        extra={"event": "applied", "object": f"{server.namespace}/{server.name}"},
     )
     return deployment, made
 
@@ -157,7 +158,11 @@ async def _listen(desk: Desk, server: Server, bell: Bell) -> Evidence:
 
 async def _tell_status(desk: Desk, body: Body, status: dict[str, Any], memory: Memory) -> None:
     if status != memory.status:
-        await desk.cluster.write_status(body["metadata"]["namespace"], body["metadata"]["name"], status)
+        namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
+        await desk.cluster.write_status(namespace, name, status)
+        for condition in turned(memory.status, status):
+            about = {"event": "condition", "object": f"{namespace}/{name}", "reason": condition["reason"]}
+            log.info("%s=%s: %s", condition["type"], condition["status"], condition["message"], extra=about)
         memory.status, memory.patience_s = status, 1.0
 
 

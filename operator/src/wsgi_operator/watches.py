@@ -31,6 +31,7 @@ PAGE: Final = 250
 WATCH_S: Final = 300
 """The API server ends each watch after so long; a connection that died unseen is not trusted for longer."""
 
+_BROKEN: Final = {"event": "watch-broken"}
 _GONE: Final = 410
 """HTTP's word for a version that the API server no longer remembers."""
 
@@ -96,10 +97,16 @@ async def follow(cluster: Cluster, one: Followed) -> None:
             failures = 0 if asyncio.get_running_loop().time() - began > 1 else failures + 1
         except (kopf.TemporaryError, Refused) as error:
             failures += 1
-            log.log(logging.WARNING if failures > 2 else logging.INFO, "cannot follow %s: %s", one.path, error)
+            log.log(
+                logging.WARNING if failures > 2 else logging.INFO,
+                "cannot follow %s: %s",
+                one.path,
+                error,
+                extra=_BROKEN,
+            )
         except Exception:
             one.version, failures = "", failures + 1
-            log.exception("following %s failed", one.path)
+            log.exception("following %s failed", one.path, extra=_BROKEN)
         if failures:
             await asyncio.sleep(_wait_s(failures))
 
