@@ -10,7 +10,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final, NoReturn
 
 from wsgi_contract.servers.gunicorn_file import ConfigFile, parse_config_file
@@ -86,7 +86,9 @@ class _Remember(argparse.Action):
         setattr(namespace, self.dest, (True if self.nargs == 0 else values, written))
 
 
+@cache
 def _parser() -> _Parser:
+    """Made once: making it takes longer than anything else in a round of the operator."""
     parser = _Parser(add_help=False)
     for name, flags in FLAGS.items():
         parser.add_argument(*flags, dest=name, action=_Remember, nargs=0 if name == "preload_app" else None)
