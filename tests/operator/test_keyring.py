@@ -139,7 +139,8 @@ def ask(*pods):
         return web.Response(body=GOOD) if good else web.Response(status=401, text="this token opens another report\n")
 
     async def run():
-        async with served(handler) as port, Reports(timeout_s=10) as reports:
+        reports = Reports(timeout_s=10)
+        async with served(handler) as port:
             return await reports.read(pods, port)
 
     return asyncio.run(run()), sent

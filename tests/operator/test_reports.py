@@ -11,7 +11,7 @@ from aiohttp import web
 from wsgi_contract.report import SCHEMA, PodIdentity, dump_report
 from wsgi_operator.answers import parse_answer
 from wsgi_operator.core.evidence import Heard, Silence
-from wsgi_operator.reports import Reports
+from wsgi_operator.reports import LARGE_AT_ONCE, Reports
 from wsgi_operator.testing import incident, kill, pod, report
 
 GOOD = dump_report(report(incidents=(incident(),), kills=(kill(),))).encode()
@@ -98,7 +98,8 @@ async def raw(head, again):
 )
 def test_a_port_that_speaks_no_http_is_silent_and_costs_little(head, again):
     async def run():
-        async with raw(head, again) as port, Reports(timeout_s=1) as reports:
+        reports = Reports(timeout_s=1)
+        async with raw(head, again) as port:
             return (await reports.read([pod(ip="127.0.0.1")], port))[0]
 
     tracemalloc.start()
@@ -113,7 +114,8 @@ def test_a_port_that_speaks_no_http_is_silent_and_costs_little(head, again):
 
 def ask(handler, timeout_s=0.5):
     async def run():
-        async with served(handler) as port, Reports(timeout_s=timeout_s) as reports:
+        reports = Reports(timeout_s=timeout_s)
+        async with served(handler) as port:
             return (await reports.read([pod(ip="127.0.0.1")], port))[0]
 
     return asyncio.run(run())
@@ -145,8 +147,8 @@ def test_a_port_where_nobody_listens_is_silent():
     async def run():
         async with served(good) as port:
             pass
-        async with Reports(timeout_s=5) as reports:
-            return (await reports.read([pod(ip="127.0.0.1")], port))[0]
+        reports = Reports(timeout_s=5)
+        return (await reports.read([pod(ip="127.0.0.1")], port))[0]
 
     answer = asyncio.run(run())
     assert isinstance(answer, Silence)
@@ -155,8 +157,8 @@ def test_a_port_where_nobody_listens_is_silent():
 
 def test_a_pod_that_cannot_answer_is_not_asked():
     async def run():
-        async with Reports(timeout_s=5) as reports:
-            return await reports.read([pod(waiting="the sidecar is waiting (ErrImagePull)"), pod(ip=None)], 1)
+        reports = Reports(timeout_s=5)
+        return await reports.read([pod(waiting="the sidecar is waiting (ErrImagePull)"), pod(ip=None)], 1)
 
     assert [answer.reason for answer in asyncio.run(run())] == [
         "the sidecar is waiting (ErrImagePull)",
@@ -166,7 +168,8 @@ def test_a_pod_that_cannot_answer_is_not_asked():
 
 def test_one_dead_pod_does_not_hold_up_the_others():
     async def run():
-        async with served(good) as port, Reports(timeout_s=2) as reports:
+        reports = Reports(timeout_s=2)
+        async with served(good) as port:
             pods = [pod("dead", ip="127.0.0.2")] + [pod(f"web-{n}", ip="127.0.0.1") for n in range(100)]
             return await asyncio.wait_for(reports.read(pods, port), 10)
 
@@ -203,3 +206,26 @@ def test_another_pod_at_the_address_is_silence():
     answer = parse_answer(pod("web-1"), other)
     assert isinstance(answer, Silence)
     assert "web-2" in answer.reason
+
+
+def test_an_answer_that_breaks_off_is_silence_that_says_so():
+    async def run():
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + GOOD[:100]
+        async with raw(head, b"") as port:
+            return (await Reports(timeout_s=5).read([pod(ip="127.0.0.1")], port))[0]
+
+    answer = asyncio.run(run())
+    assert isinstance(answer, Silence)
+    assert "broke off after 100 of 5000 bytes" in answer.reason
+
+
+def test_large_answers_wait_for_one_another_and_all_are_heard():
+    async def handler(_):
+        return web.Response(body=GOOD + b" " * 400_000)
+
+    async def run():
+        async with served(handler) as port:
+            pods = [pod(f"web-{n}", ip="127.0.0.1") for n in range(3 * LARGE_AT_ONCE)]
+            return await Reports(timeout_s=20).read(pods, port)
+
+    assert {type(answer) for answer in asyncio.run(run())} == {Heard}

@@ -66,10 +66,9 @@ async def operate(config: Config) -> None:
     """
     meters, bells = Meters(), Bells()
     keys = KeyFolder(config.report_keys, guards=config.report_auth)
-    async with (
-        Cluster(await load_configuration(), meters, watches=WATCHES * max(1, len(config.namespaces))) as cluster,
-        Reports(timeout_s=config.report_timeout_s) as reports,
-    ):
+    reports = Reports(timeout_s=config.report_timeout_s)
+    watches = WATCHES * max(1, len(config.namespaces))
+    async with Cluster(await load_configuration(), meters, watches=watches) as cluster:
         if not await cluster.servers_exist(config.namespaces[0] if config.namespaces else None):
             raise kopf.PermanentError(
                 f"the API server does not know {names.PLURAL}.{names.GROUP}: install the CustomResourceDefinition "

@@ -13,6 +13,7 @@ from wsgi_operator.bells import Bell, Bells
 from wsgi_operator.cluster import Cluster
 from wsgi_operator.config import Config
 from wsgi_operator.core.ration import Ration
+from wsgi_operator.core.settled import Settled
 from wsgi_operator.core.upgrade import Turn
 from wsgi_operator.health import Pulse
 from wsgi_operator.keys import KeyFolder
@@ -53,6 +54,7 @@ class Memory:
         ration: how many more may be.
         patience_s: until the next look while things are not as wanted.
         bell: rings when there is reason to look again.
+        settled: plans that change nothing, by what they were made from.
     """
 
     status: Body
@@ -60,6 +62,7 @@ class Memory:
     ration: Ration = field(default_factory=Ration)
     patience_s: float = 1.0
     bell: Bell = field(default_factory=Bell)
+    settled: Settled = field(default_factory=Settled)
 
 
 def workload_of(body: Body) -> tuple[str, str, str]:

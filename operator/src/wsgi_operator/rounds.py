@@ -65,13 +65,13 @@ async def _act(desk: Desk, server: Server, rivals: tuple[Body, ...], memory: Mem
     deployment: Body | None = None if obstacle else await _workload(desk, server)
     if deployment is None:
         return Facts(generation=server.generation, obstacle=obstacle or _missing(server))
-    applied = await _apply(desk, server, deployment, None, now)
+    applied = await _apply(desk, server, deployment, None, memory, now=now)
     if isinstance(applied, Obstacle):
         return Facts(generation=server.generation, obstacle=applied)
     evidence = await _listen(desk, server, memory.bell)
     if rollout(applied[0]).done:
         seen = look_at(answer.report for answer in evidence.heard)
-        applied = await _apply(desk, server, applied[0], seen, now)
+        applied = await _apply(desk, server, applied[0], seen, memory, now=now)
         if isinstance(applied, Obstacle):
             return Facts(generation=server.generation, obstacle=applied)
     deployment, made = applied
@@ -111,12 +111,15 @@ def _missing(server: Server) -> Obstacle:
 
 
 async def _apply(
-    desk: Desk, server: Server, deployment: Body, seen: Seen | None, now: float
+    desk: Desk, server: Server, deployment: Body, seen: Seen | None, memory: Memory, *, now: float
 ) -> tuple[Body, Plan] | Obstacle:
     """Apply what is planned, if anything is; what the API server refuses is an obstacle with its own words."""
-    made = plan(server, deployment, seen=seen, now=now, admission=desk.config.admission)
+    made = memory.settled.plan(server, deployment, seen) or plan(
+        server, deployment, seen=seen, now=now, admission=desk.config.admission
+    )
     if isinstance(made, Obstacle):
         return made
+    memory.settled.remember(server, deployment, seen, made)
     before = record_of(deployment)
     why = held_back(server, rollout(deployment), desk.turn, now) if made.upgrade else None
     if before is not None and why is not None:
