@@ -64,7 +64,7 @@ format: venv ## put the code into the house's format
 	@ruff format --quiet . && ruff check --quiet --fix .
 
 .PHONY: bench-sidecar
-bench-sidecar: venv ## what a look costs, beside psutil and prometheus-process-exporter
+bench-sidecar: venv ## what a look costs, beside psutil and prometheus-process-exporter; what a request costs with us beside it
 	@$(PYTHON) -m benchmarks.sidecar $(BENCH_ARGS)
 
 .PHONY: bench-healing

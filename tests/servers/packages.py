@@ -1,4 +1,4 @@
-"""Programs of Debian's packages that tests use: databases, Prometheus.
+"""Programs of Debian's packages that tests and benchmarks use: databases, Prometheus, a load generator.
 
 In: the name of a program. Out: its path. Rule: where it is missing the test is skipped with the package's name;
 `python -m tests.servers.packages` (part of `make ground`) installs them when it is root on Debian, says so while it
@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,9 @@ PACKAGES: Final = {
     "prometheus": "prometheus",
     "promtool": "prometheus",
 }
-"""Debian's package by the program that it brings."""
+"""Debian's package by the program that it brings; for tests."""
+BENCHMARKS: Final = {"wrk": "wrk", "prometheus-process-exporter": "prometheus-process-exporter"}
+"""Likewise, for benchmarks, which install theirs themselves."""
 BEAT_S: Final = 15.0
 _FORBID_START: Final = Path("/usr/sbin/policy-rc.d")
 
@@ -42,13 +44,13 @@ def needed(name: str) -> str:
     return found
 
 
-def prepare() -> str | None:
+def prepare(wanted: Mapping[str, str] = PACKAGES) -> str | None:
     """Install what is missing; the reason where that cannot be done."""
-    missing = sorted({package for name, package in PACKAGES.items() if program(name) is None})
+    missing = sorted({package for name, package in wanted.items() if program(name) is None})
     if not missing:
         return None
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        return f"tests with {', '.join(missing)} will be skipped: install these packages (Debian's names)"
+        return f"what needs {', '.join(missing)} will be left out: install these packages (Debian's names)"
     own = not _FORBID_START.exists()
     if own:  # a package must not start its service on this machine
         _FORBID_START.write_text("#!/bin/sh\nexit 101\n")

@@ -63,6 +63,9 @@ _LOOPS: Final = (
 )  # its gevent worker imports packaging and does not say so
 _UVICORN: Final = ("uvicorn==0.54.0", "uvicorn-worker==0.4.0")
 
+COMPARED: Final = ("27.0.1", "23.0.0")
+"""Those that are compared with and without something in them."""
+
 ROOMS: Final[dict[str, Room]] = {
     room.name: room
     for room in (
@@ -86,6 +89,8 @@ ROOMS: Final[dict[str, Room]] = {
         # drivers of the databases that a fork shares
         _gunicorn("23.0.0", "psycopg2-binary==2.9.10", "redis==5.2.1", suffix="+databases"),
         _gunicorn("27.0.1", "psycopg2-binary==2.9.10", "redis==5.2.1", suffix="+databases"),
+        # the metrics library inside the application that bench-sidecar compares with
+        *(_gunicorn(release, "gunicorn-prometheus-exporter==0.2.4", suffix="+exporter") for release in COMPARED),
         # eventlet patched into the arbiter blocks it on these (gunicorn #3299); 0.30.2 knows no Python above 3.9
         _gunicorn("20.1.0", "setuptools<81", "eventlet==0.30.2", suffix="-eventlet", python="3.9"),
         _gunicorn("21.2.0", "eventlet==0.33.3", suffix="-eventlet"),
