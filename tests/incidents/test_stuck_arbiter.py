@@ -10,10 +10,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
-import psutil
 import pytest
 
 from tests.servers.deaf import DEAF, DEAF_FILES, kill_workers_until_nobody_comes
+from tests.servers.processes import alive
 from tests.servers.rooms import prepare
 from tests.servers.server import Server, eventually
 from tests.servers.stories import telling
@@ -78,7 +78,7 @@ def test_a_dry_run_tells_the_stuck_arbiter_and_lets_it_be(stories: Mapping[str, 
 def tell_twin(release: str, *options: str) -> Story:
     with (
         Server(release, "-w", "1", inside=DEAF, files=DEAF_FILES) as server,
-        Beside("--pid", str(server.master_pid), *options) as beside,
+        Beside("--pid", str(server.pid), *options) as beside,
     ):
         eventually("the sidecar sees the worker", lambda: len(beside.workers()) == 1)
         (server.folder / "deaf").touch()
@@ -90,8 +90,7 @@ def tell_twin(release: str, *options: str) -> Story:
             kills=beside.sample("wsgi_kills_total", target="server", reason="stuck-arbiter", outcome="killed"),
             incidents=beside.sample("wsgi_incidents_total", kind="stuck-arbiter"),
             exit_code=None,
-            alive=psutil.pid_exists(server.master_pid)
-            and psutil.Process(server.master_pid).status() != psutil.STATUS_ZOMBIE,
+            alive=bool(alive([server.master_pid])),
         )
 
 
@@ -111,5 +110,5 @@ def tell_patched(release: str) -> Story:
             kills=None,
             incidents=None,
             exit_code=exit_code,
-            alive=psutil.pid_exists(watched.master_pid),
+            alive=bool(alive([watched.master_pid])),
         )
