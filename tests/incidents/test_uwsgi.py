@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import subprocess
 import threading
 
 import psutil
@@ -33,15 +32,7 @@ class Piped(Uwsgi):
     def _start(self) -> None:
         reader, self._writer = os.pipe()
         self._holding = False
-        self._process = subprocess.Popen(
-            self.command(),
-            cwd=self.folder,
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=self._writer,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        self._process = self._spawn(self._writer)
         self.log_path.touch()
         self._copier = threading.Thread(target=self._copy, args=(reader,), daemon=True)
         self._copier.start()
@@ -101,7 +92,7 @@ def test_a_master_that_blocks_in_its_log_is_ended_with_its_server() -> None:
         eventually("it was seen awake", lambda: sidecar.report().counts.scans > scans + 5)
         server.hold()
         os.kill(sidecar.workers()[0].process.pid, signal.SIGKILL)
-        eventually("the server is ended", lambda: server._process.poll() is not None)
+        eventually("the server is ended", lambda: server.ended)
         eventually("it is told", lambda: [event["reason"] for event in sidecar.events("kill")] == ["stuck-arbiter"])
 
 
