@@ -25,13 +25,16 @@ from tests.servers.watched import Watched
 from wsgi_sidecar.config import SCAN_INTERVAL_S
 
 RELEASES: Final = ("20.1.0", "21.2.0", "22.0.0", "23.0.0", "25.3.0", "27.0.1")
+LOOPING: Final = ("20.1.0", "23.0.0", "27.0.1")
+SUFFIXES: Final = {"eventlet": "-eventlet", "gevent": "+loops"}
+"""Of the rooms in which a worker class is installed."""
 AT_ONCE: Final = 6
 """Cells that mostly wait share the machine; that they starve one another now and then is part of the trial."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One server and one behaviour; `worker_class` is also the room's suffix where it needs one of its own."""
+    """One server and one behaviour."""
 
     behaviour: str
     release: str
@@ -56,7 +59,7 @@ def cells(*, quick: bool, only: str | None) -> list[Cell]:
     releases = (*FREEZING, "27.0.1") if quick else RELEASES
     columns = [(release, "gthread") for release in releases]
     columns += [(release, "sync") for release in (("27.0.1",) if quick else RELEASES)]
-    columns += [] if quick else [("23.0.0", "eventlet")]
+    columns += [] if quick else [("23.0.0", "eventlet"), *((release, "gevent") for release in LOOPING)]
     return [
         Cell(behaviour=name, release=release, worker_class=worker_class)
         for name, behaviour in BEHAVIOURS.items()
@@ -73,7 +76,7 @@ def watch(cell: Cell) -> Seen:
     server = Watched(
         cell.release,
         *arguments,
-        suffix="-eventlet" if cell.worker_class == "eventlet" else "",
+        suffix=SUFFIXES.get(cell.worker_class, ""),
         scan_interval_s=SCAN_INTERVAL_S,
         files=behaviour.files,
         environment=behaviour.environment,

@@ -12,6 +12,7 @@ import statistics
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -55,14 +56,11 @@ class Healed:
     lost: int = 0
 
 
-class Prober:
-    """Asks ten times a second, each request on a connection of its own and as patient as a browser."""
+class Watching(ABC):
+    """Work in a thread of its own, for as long as the block lasts."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self) -> None:
         self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(200)
-        self.results: list[tuple[float, bool]] = []
 
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -74,6 +72,25 @@ class Prober:
     ) -> None:
         self._stop.set()
         self._thread.join()
+
+    @abstractmethod
+    def _run(self) -> None:
+        """Until `_stop` is set."""
+
+
+class Prober(Watching):
+    """Asks ten times a second, each request on a connection of its own and as patient as a browser."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self._port = port
+        self._pool = ThreadPoolExecutor(200)
+        self.results: list[tuple[float, bool]] = []
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
         self._pool.shutdown(wait=True)
 
     def served_after(self, at: float) -> float | None:
@@ -135,24 +152,13 @@ def stuck(number: int) -> Healed:
         return Healed(release=release, seconds=time.monotonic() - master.since)
 
 
-class Standstill:
+class Standstill(Watching):
     """Since when a process did not switch contexts any more, looked at all the time."""
 
     def __init__(self, pid: int) -> None:
+        super().__init__()
         self._status = Path(f"/proc/{pid}/status")
-        self._stop = threading.Event()
         self.since = time.monotonic()
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
 
     def _run(self) -> None:
         before: str | None = None
