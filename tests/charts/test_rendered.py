@@ -13,10 +13,13 @@ from tests.charts.rendered import CHART, VARIANTS, Values, container, helm, one,
 GRANTED = {
     ("wsgi.dev", "wsgiservers"): {"get", "list", "watch", "patch"},
     ("wsgi.dev", "wsgiservers/status"): {"get", "patch"},
-    ("apps", "deployments"): {"get", "list", "watch", "patch"},
+    ("apps", "deployments"): {"get", "list", "watch", "patch", "create"},
     ("apps", "statefulsets"): {"get", "list", "watch", "patch"},
     ("", "pods"): {"list", "watch"},
     ("", "events"): {"create"},
+    ("", "services"): {"get", "create", "patch"},
+    ("policy", "poddisruptionbudgets"): {"get", "create", "patch", "delete"},
+    ("monitoring.coreos.com", "podmonitors"): {"get", "create", "patch", "delete"},
 }
 
 pytestmark = pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS.keys())
@@ -84,4 +87,8 @@ def test_namespaces_get_a_role_each_and_the_cluster_none(values: Values) -> None
 
 def granted(rules: list[dict[str, Any]]) -> dict[tuple[str, str], set[str]]:
     """Rules as (group, resource) -> verbs."""
-    return {(g, r): set(rule["verbs"]) for rule in rules for g in rule["apiGroups"] for r in rule["resources"]}
+    verbs: dict[tuple[str, str], set[str]] = {}
+    for rule in rules:
+        for kind in ((group, resource) for group in rule["apiGroups"] for resource in rule["resources"]):
+            verbs[kind] = verbs.get(kind, set()) | set(rule["verbs"])
+    return verbs

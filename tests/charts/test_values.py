@@ -202,3 +202,14 @@ def schema_leaves(schema: dict[str, Any], path: tuple[str, ...] = ()) -> Iterato
 def _commented(lines: list[str], place: int) -> bool:
     """Whether the line, or the folder that it opens, has a comment above it."""
     return lines[place - 1].strip().startswith("# --")
+
+
+def test_without_apps_nothing_may_be_made_of_them_and_nobody_is_asked_for_his_rights() -> None:
+    kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+    with_apps, without = (render({"apps": apps, "admission": "always"}) for apps in (True, False))
+    assert [thing["kind"] for thing in with_apps if thing["kind"] in kinds] == list(kinds)
+    assert not [thing for thing in without if thing["kind"] in kinds]
+    rules = one(without, "ClusterRole")["rules"]
+    verbs = {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
+    assert ("deployments", "create") not in verbs
+    assert not {resource for resource, _ in verbs} & {"services", "poddisruptionbudgets"}

@@ -178,7 +178,10 @@ class Ground:
         self.kubectl("delete", "wsgi", *servers, "--timeout=60s")
 
     def replica_sets(self, app: str) -> int:
-        return len(self.cluster.get("-n", self.namespace, "rs", "-l", f"app={app}")["items"])
+        return self.replica_sets_of(f"app={app}")
+
+    def replica_sets_of(self, selector: str) -> int:
+        return len(self.cluster.get("-n", self.namespace, "rs", "-l", selector)["items"])
 
     def events(self, kind: str, name: str) -> list[tuple[str, str]]:
         """(reason, message) of the Events on an object."""

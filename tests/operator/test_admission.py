@@ -120,7 +120,7 @@ def test_without_wanted_settings_no_flags_are_ordered():
     assert ordered(made) == {ANNOTATION_CONTAINER: "web"}
     record = record_of(applied(deployment(), made.config))
     assert record is not None
-    assert record.flags is None
+    assert record.ordered == {}
 
 
 @pytest.mark.parametrize(

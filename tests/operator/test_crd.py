@@ -7,6 +7,7 @@ import yaml
 
 from wsgi_contract.policy import Policy
 from wsgi_contract.settings import Wanted
+from wsgi_operator.core.app import App, Monitoring, PodMonitor, Requests, Service
 from wsgi_operator.core.server import DEFAULT_RESOURCES, SPEC_NAMES, Obstacle, Server, Sidecar
 from wsgi_operator.crd import definition, parse_server
 from wsgi_operator.resource.settings import SettingsSpec
@@ -50,6 +51,16 @@ def test_every_field_is_explained():
     schema = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     assert list(unexplained(schema["properties"]["spec"], "spec")) == []
     assert list(unexplained(schema["properties"]["status"], "status")) == []
+
+
+def test_kubectl_get_shows_what_was_asked_for_and_the_rest_only_if_asked():
+    columns = definition()["spec"]["versions"][0]["additionalPrinterColumns"]
+    assert [column["name"] for column in columns if "priority" not in column] == [
+        "Mode", "Workers", "Threads", "Timeout", "Ready", "Saturation", "Incidents", "Age",
+    ]  # fmt: skip
+    assert [column["name"] for column in columns if column.get("priority") == 1] == [
+        "Workload", "Pods", "Kills", "Watchdog", "Reason", "Message",
+    ]  # fmt: skip
 
 
 def test_every_rule_says_what_to_do_in_a_sentence():
@@ -122,6 +133,43 @@ def test_a_resource_of_another_version_is_an_obstacle_and_no_crash(spec):
     assert isinstance(found, Obstacle)
     assert found.reason == "InvalidSpec"
     assert "upgrade the chart's CRD" in found.message
+
+
+def test_an_app_is_read_as_kubernetes_takes_its_parts():
+    app = {
+        "image": "shop:1", "module": "shop:app", "containerName": "web", "serviceAccountName": "shop",
+        "imagePullSecrets": [{"name": "pull"}], "args": ["--preload"], "replicas": 2, "drainSeconds": 3,
+        "env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": True}}}],
+        "envFrom": [{"prefix": "P_", "configMapRef": {"name": "c"}}],
+        "resources": {"limits": {"memory": "1Gi"}}, "podDisruptionBudget": {"minAvailable": 1},
+        "service": {"type": "NodePort", "port": 81, "annotations": {"a": "b"}},
+    }  # fmt: skip
+    found = parse_server(
+        body(app=app) | {"spec": {"app": app, "monitoring": {"podMonitor": {}, "requests": {}}}}, DEFAULT
+    )
+    assert isinstance(found, Server)
+    assert (found.kind, found.workload, found.container, found.runs) == ("Deployment", "shop", "web", None)
+    assert found.app == App(
+        image="shop:1",
+        module="shop:app",
+        container="web",
+        service_account="shop",
+        pull_secrets=("pull",),
+        args=("--preload",),
+        replicas=2,
+        drain_s=3,
+        env=({"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": True}}},),
+        env_from=({"prefix": "P_", "configMapRef": {"name": "c"}},),
+        resources={"limits": {"memory": "1Gi"}},
+        disruption={"minAvailable": 1},
+        service=Service(type="NodePort", port=81, annotations={"a": "b"}),
+    )
+    assert found.monitoring == Monitoring(pod_monitor=PodMonitor(), requests=Requests())
+
+
+@pytest.mark.parametrize(("said", "runs"), [("auto", None), ("gunicorn", "gunicorn"), ("uwsgi", "uwsgi")])
+def test_which_server_it_is_may_be_left_to_the_pods(said, runs):
+    assert parsed(server=said).runs == runs
 
 
 def test_settings_are_called_the_same_in_spec_and_status():

@@ -5,7 +5,7 @@ import pytest
 from wsgi_contract.report import Unknown
 from wsgi_contract.settings import Wanted
 from wsgi_operator.core.evidence import gather
-from wsgi_operator.core.pods import pods_of
+from wsgi_operator.core.pods import pods_for, pods_of
 from wsgi_operator.core.seen import Seen, look_at
 from wsgi_operator.core.sidecar import Identity
 from wsgi_operator.core.times import moment
@@ -83,11 +83,11 @@ def test_what_cannot_be_seen_is_counted_over_pods():
 @pytest.mark.parametrize(
     ("servers", "seen"),
     [
-        ([gunicorn()], Seen(cmd_args="")),
-        ([gunicorn(uid=33, gid=33)], Seen(identity=Identity(uid=33, gid=33), cmd_args="")),
-        ([gunicorn(uid=33), gunicorn(uid=34)], Seen(cmd_args="")),
-        ([gunicorn(cmd_args="-w 2"), gunicorn(cmd_args="-w 3")], Seen()),
-        ([gunicorn(cmd_args=None), gunicorn(cmd_args="-w 3")], Seen(cmd_args="-w 3")),
+        ([gunicorn()], Seen(runs="gunicorn", cmd_args="")),
+        ([gunicorn(uid=33, gid=33)], Seen(runs="gunicorn", identity=Identity(uid=33, gid=33), cmd_args="")),
+        ([gunicorn(uid=33), gunicorn(uid=34)], Seen(runs="gunicorn", cmd_args="")),
+        ([gunicorn(cmd_args="-w 2"), gunicorn(cmd_args="-w 3")], Seen(runs="gunicorn")),
+        ([gunicorn(cmd_args=None), gunicorn(cmd_args="-w 3")], Seen(runs="gunicorn", cmd_args="-w 3")),
         ([None], Seen()),
         ([], Seen()),
     ],
@@ -138,3 +138,25 @@ def test_pods_that_end_are_not_there_any_more():
 def test_a_pod_that_cannot_answer_says_why_in_the_kubelets_words(body, words):
     waiting = pods_of([body])[0].waiting
     assert waiting is None if words is None else words in (waiting or "")
+
+
+def owned(kind, name, **labels):
+    body = pod_body(phase="Running")
+    body["metadata"] |= {"ownerReferences": [{"kind": kind, "name": name, "controller": True}], "labels": labels}
+    return body
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (owned("ReplicaSet", "web-7d9f", **{"pod-template-hash": "7d9f"}), True),
+        (owned("ReplicaSet", "web-api-7d9f", **{"pod-template-hash": "7d9f"}), False),
+        (owned("ReplicaSet", "web"), False),
+        (owned("StatefulSet", "web"), False),
+        (owned("Job", "web-migrate"), False),
+        (pod_body(phase="Running"), True),
+    ],
+    ids=["ours", "of a longer name", "of nobody's", "another kind", "a Job from the template", "made by hand"],
+)
+def test_a_pod_that_is_another_workloads_is_not_counted(body, expected):
+    assert bool(pods_for(pods_of([body]), "Deployment", "web")) is expected

@@ -23,6 +23,7 @@ CMD = "GUNICORN_CMD_ARGS"
 OWNERS = [{"name": "A", "value": "2"}, {"name": CMD, "value": "-w $(A)"}, {"name": "B", "value": "1"}]
 ADDRESSED = {"wsgi.dev/container": "web", "wsgi.dev/flags": "--workers=3"}
 INHERITING = ADDRESSED | {"wsgi.dev/inherited-flags": "--bind=:80"}
+UWSGI = {"wsgi.dev/container": "web", "wsgi.dev/variables": "UWSGI_PROCESSES=4 UWSGI_HARAKIRI=60"}
 SOURCE = {"configMapKeyRef": {"name": "c", "key": "k"}}
 
 
@@ -49,6 +50,17 @@ def operator(here: Ground) -> Iterator[None]:
         ),
         (ADDRESSED | {"wsgi.dev/container": "gone"}, OWNERS, [("A", "2"), (CMD, "-w $(A)"), ("B", "1")]),
         ({"wsgi.dev/container": "web"}, OWNERS, [("A", "2"), (CMD, "-w $(A)"), ("B", "1")]),
+        (UWSGI, None, [("UWSGI_PROCESSES", "4"), ("UWSGI_HARAKIRI", "60")]),
+        (
+            UWSGI,
+            [{"name": "UWSGI_HARAKIRI", "value": "30"}, {"name": "A", "value": "1"}],
+            [("UWSGI_HARAKIRI", "60"), ("A", "1"), ("UWSGI_PROCESSES", "4")],
+        ),
+        (
+            UWSGI,
+            [{"name": "UWSGI_PROCESSES", "valueFrom": SOURCE}, {"name": "A", "value": "1"}],
+            [("UWSGI_PROCESSES", "4"), ("A", "1"), ("UWSGI_HARAKIRI", "60")],
+        ),
     ],
 )
 def test_a_pod_gets_its_flags_behind_the_owners(here: Ground, annotations: Any, env: Any, expected: Any):

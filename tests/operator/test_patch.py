@@ -151,8 +151,7 @@ def test_the_owners_arguments_stay_to_the_letter():
     assert cmd_args(after) == "-w 2  --log-level=$(LEVEL) --workers=3"
     original = original_of(after)
     assert original is not None
-    assert original.cmd_args is not None
-    assert original.cmd_args.value == "-w 2  --log-level=$(LEVEL)"
+    assert original.variables[CMD].value == "-w 2  --log-level=$(LEVEL)"
 
 
 def test_who_owned_a_value_is_remembered():
@@ -166,8 +165,7 @@ def test_who_owned_a_value_is_remembered():
     live = deployment(container(env=env(GUNICORN_CMD_ARGS="-w 2")), managedFields=[entry])
     original = original_of(adopted(server(), live))
     assert original is not None
-    assert original.cmd_args is not None
-    assert [(owner.manager, owner.operation) for owner in original.cmd_args.owners] == [("helm", "Apply")]
+    assert [(owner.manager, owner.operation) for owner in original.variables[CMD].owners] == [("helm", "Apply")]
 
 
 def test_without_a_variable_in_the_template_the_image_is_looked_at_first():
@@ -219,8 +217,7 @@ def test_what_the_owner_writes_meanwhile_is_merged_anew():
     assert cmd_args(again.config) == "-w 2 --preload --workers=3"
     original = original_of(applied(live, again.config))
     assert original is not None
-    assert original.cmd_args is not None
-    assert original.cmd_args.value == "-w 2 --preload"
+    assert original.variables[CMD].value == "-w 2 --preload"
 
 
 @pytest.mark.parametrize(

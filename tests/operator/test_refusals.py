@@ -82,6 +82,8 @@ def tried(cluster: Cluster, text: str) -> str:
         (manifest(monitoring={"requests": {"forward": "statsd"}}), "spec.monitoring.requests.forward"),
         (manifest(watchdog={"memoryRecyclePercent": 100}), "spec.watchdog.memoryRecyclePercent"),
         (manifest(watchdog={"mode": "Maybe"}), 'supported values: "Enforce", "DryRun"'),
+        (manifest(app=APP, server="uwsgi"), "spec.app is for gunicorn"),
+        (manifest(name="shop.v2", app=APP), "metadata.name is also the name of a Service"),
         (manifest(name="a" * 64), "metadata.name may have at most 63 characters"),
     ],
 )

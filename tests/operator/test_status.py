@@ -1,6 +1,8 @@
 """The status, from facts."""
 
-from wsgi_contract.report import Unknown
+import pytest
+
+from wsgi_contract.report import Saturation, Unknown
 from wsgi_contract.settings import Wanted
 from wsgi_operator.core.evidence import gather
 from wsgi_operator.core.facts import Facts
@@ -9,7 +11,19 @@ from wsgi_operator.core.server import Obstacle
 from wsgi_operator.core.status import status_of
 from wsgi_operator.core.workload import Rollout, rollout
 from wsgi_operator.status_model import Status
-from wsgi_operator.testing import NOW, deployment, heard, incident, kill, report, server, setting, silence
+from wsgi_operator.testing import (
+    NOW,
+    deployment,
+    gunicorn,
+    heard,
+    incident,
+    kill,
+    report,
+    server,
+    setting,
+    silence,
+    uwsgi,
+)
 
 DONE = Rollout(done=True, failed=False, message="all 2 pods carry the template")
 GOING = Rollout(done=False, failed=False, message="1 of 2 pods carry the new template")
@@ -35,7 +49,8 @@ def conditions(found):
 def test_a_workload_that_is_as_wanted_is_ready_and_calm():
     found = conditions(facts(heard()))
     assert {name: status for name, (status, _, _) in found.items()} == {
-        "Ready": "True", "Injected": "True", "Reconciling": "False", "Stalled": "False", "Degraded": "False",
+        "Ready": "True", "Injected": "True", "Tuned": "True", "Reconciling": "False", "Stalled": "False",
+        "Degraded": "False",
     }  # fmt: skip
     assert found["Ready"][2] == "all 1 pods report; in force: workers 3"
 
@@ -92,6 +107,87 @@ def test_a_setting_that_did_not_come_into_force_is_told():
     assert found["Ready"] == ("False", "SettingsNotInForce", "workers is 2 (config-file: config file), wanted is 3")
 
 
+@pytest.mark.parametrize(
+    ("found", "fields", "expected"),
+    [
+        (facts(heard()), {}, ("True", "AsWanted", "in force: workers 3")),
+        (
+            facts(heard("a", report(setting("workers", 2, "command-line", "-w 2")))),
+            {},
+            ("False", "SettingPinned", "-w 2"),
+        ),
+        (facts(heard("a", report(setting("workers", 2)))), {}, ("False", "SettingsNotInForce", "workers is 2")),
+        (facts(silence()), {}, ("False", "SettingsUnknown", "workers is told by no pod yet, wanted is 3")),
+        (facts(heard(), pending=True), {}, ("False", "CmdArgsUnknown", "write GUNICORN_CMD_ARGS")),
+        (facts(heard()), {"tuner": "Auto"}, ("False", "NoTuner", "this version has no tuner")),
+        (Facts(generation=1, obstacle=Obstacle(reason="HostPID", message="x")), {}, ("False", "HostPID", "x")),
+    ],
+)
+def test_tuned_says_whether_the_wanted_settings_are_in_force(found, fields, expected):
+    status = status_of(server(**fields), found, {}, THEN)
+    tuned = next(c for c in status["conditions"] if c["type"] == "Tuned")
+    assert (tuned["status"], tuned["reason"]) == expected[:2]
+    assert expected[2] in tuned["message"]
+
+
+def saturated(ratio):
+    return report(saturation=Saturation(ratio=ratio, busy=1.0, slots=4, waiting=0))
+
+
+@pytest.mark.parametrize(
+    ("before", "ratios", "expected"),
+    [
+        (None, (), None),
+        (None, (0.12, 0.34), "0.3"),
+        ("0.3", (0.49,), "0.3"),
+        ("0.3", (0.12,), "0.3"),
+        ("0.3", (0.51,), "0.5"),
+        ("0.9", (1.0,), "1.0"),
+        ("1.0", (0.99,), "0.9"),
+        (None, (0.96,), "0.9"),
+        ("1.1", (1.2,), "1.1"),
+    ],
+)
+def test_saturation_is_the_fullest_pods_and_told_when_it_moved(before, ratios, expected):
+    found = facts(*(heard(f"web-{n}", saturated(ratio)) for n, ratio in enumerate(ratios)))
+    assert told(found, before={"saturation": before} if before else {}).get("saturation") == expected
+
+
+def test_a_sidecar_of_another_user_is_told_as_denied():
+    blind = report(server=gunicorn(uid=33, gid=33))
+    assert told(facts(heard("a", blind), heard("b")))["pods"]["denied"] == [
+        {"name": "a", "reason": "the sidecar runs as 1000:1000, the server as 33:33"}
+    ]
+
+
+def test_what_is_in_the_way_beside_the_workload_stalls_and_the_pods_are_told_all_the_same():
+    found = facts(heard(), stuck=Obstacle(reason="NotOurs", message="there is a Service shop"))
+    assert conditions(found)["Stalled"] == ("True", "NotOurs", "there is a Service shop")
+    assert conditions(found)["Ready"][0] == "False"
+    assert told(found)["pods"]["summary"] == "1/1"
+
+
+def test_what_cannot_be_had_degrades_and_no_more():
+    found = conditions(facts(heard(), told=(Obstacle(reason="PodMonitorUnknown", message="no such kind"),)))
+    assert found["Degraded"] == ("True", "PodMonitorUnknown", "no such kind")
+    assert found["Ready"][0] == "True"
+
+
+@pytest.mark.parametrize(
+    ("kind", "way"), [("uwsgi", "set spec.server to auto or uwsgi"), ("uvicorn", "remove spec.settings")]
+)
+def test_settings_that_no_server_in_the_pods_takes_are_told(kind, way):
+    found = conditions(facts(heard("a", report(server=gunicorn(kind=kind))), runs="gunicorn"))
+    assert found["Stalled"][:2] == ("True", "OtherServer")
+    assert f"the pods run {kind}, and spec.settings are written for gunicorn" in found["Stalled"][2]
+    assert way in found["Stalled"][2]
+
+
+def test_a_pinned_setting_of_uwsgi_names_its_own_way_out():
+    pinned = report(setting("workers", 2, "command-line", "app.ini: processes = 2"), server=uwsgi())
+    assert "name it in UWSGI_INI instead" in conditions(facts(heard("a", pinned), runs="uwsgi"))["Stalled"][2]
+
+
 def test_pods_that_differ_are_listed_and_not_averaged():
     both = facts(heard("a"), heard("b", report(setting("workers", 2))))
     effective = told(both)["effective"][0]
@@ -134,7 +230,7 @@ def test_a_condition_that_turns_gets_the_time_and_the_others_keep_theirs():
     first = told(facts(heard()), now=THEN)
     second = told(facts(silence("web-1")), before=first, now=LATER)
     times = {c["type"]: c["lastTransitionTime"] for c in second["conditions"]}
-    assert times == {"Ready": LATER, "Injected": THEN, "Reconciling": THEN, "Stalled": THEN, "Degraded": LATER}
+    assert {name for name, at in times.items() if at == LATER} == {"Ready", "Tuned", "Degraded"}
 
 
 def test_changes_are_told_once_newest_first_and_not_for_ever():

@@ -48,6 +48,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- or (eq .Values.admission "always") (and (eq .Values.admission "auto") $has) }}
 {{- end }}
 
+{{/* "true" where it is asked who may use spec.app: the cluster must have ValidatingAdmissionPolicy, and apps be made. */}}
+{{- define "wsgi-operator.appRights" -}}
+{{- $has := .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy" }}
+{{- and .Values.apps (or (eq .Values.admission "always") (and (eq .Values.admission "auto") $has)) }}
+{{- end }}
+
 {{/* The policy is no namespaced object: releases of one name in two namespaces must not share it. */}}
 {{- define "wsgi-operator.admissionName" -}}
 {{- printf "%s-%s" .Release.Namespace (include "wsgi-operator.fullname" .) | trunc 253 | trimSuffix "-" }}

@@ -19,9 +19,14 @@ FINALIZER: Final = f"{GROUP}/restore-template"
 SIDECAR_CONTAINER: Final = "wsgi-sidecar"
 SIDECAR_PORT: Final = 9177
 SIDECAR_PORT_NAME: Final = "wsgi-report"
+STATSD_PORT: Final = 9178
+"""UDP, on the loopback of the pod: where gunicorn tells its requests, if asked to."""
 
 LABEL_SERVER: Final = f"{GROUP}/server"
 """On pods: the name of the WSGIServer that adopted their workload."""
+
+LABEL_APP: Final = f"{GROUP}/app"
+"""On pods that the operator had made: the name of the WSGIServer; what Deployment, Service and budget select by."""
 
 ANNOTATION_ORIGINAL: Final = f"{GROUP}/original"
 """On the workload: JSON of the owner's values that we had to override, kept for the restore."""

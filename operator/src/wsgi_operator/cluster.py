@@ -12,6 +12,16 @@ from wsgi_operator.connection import Conflict, Connection, Object, Refused
 
 _APPLY: Final = "application/apply-patch+yaml"
 _MERGE: Final = "application/merge-patch+json"
+_NO_VERSION: Final = "1"
+"""A version that no object has: with it an apply makes an object, and meets one that is there with a conflict."""
+
+_GROUPS: Final = {
+    "Deployment": "/apis/apps/v1",
+    "StatefulSet": "/apis/apps/v1",
+    "Service": "/api/v1",
+    "PodDisruptionBudget": "/apis/policy/v1",
+    "PodMonitor": "/apis/monitoring.coreos.com/v1",
+}
 _LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 
 
@@ -20,27 +30,47 @@ class Cluster(Connection):
 
     async def workload(self, kind: str, namespace: str, name: str) -> Object | None:
         """The Deployment or StatefulSet; None if there is none."""
-        return await self._get(_workload(kind, namespace, name))
+        return await self._get(_path(kind, namespace, name))
 
     async def servers_exist(self, namespace: str | None) -> bool:
         """Whether the API server knows the resource, and lets us list it."""
         scope = f"/namespaces/{namespace}" if namespace else ""
         return await self._get(f"/apis/{names.API_VERSION}{scope}/{names.PLURAL}", {"limit": "1"}) is not None
 
-    async def apply(self, config: Mapping[str, Any], resource_version: str) -> Object:
-        """Server-side apply to a workload, as our field manager, if it is still the one that we looked at.
+    async def apply(
+        self, config: Mapping[str, Any], resource_version: str | None, manager: str = names.FIELD_MANAGER
+    ) -> Object:
+        """Server-side apply, as our field manager, if the object is still the one that we looked at.
+
+        Args:
+            config: the apply configuration.
+            resource_version: of the object that we looked at; None: there was none, and one is made.
+            manager: another one than ours.
 
         Raises:
-            kopf.TemporaryError: somebody changed it meanwhile: look again.
+            kopf.TemporaryError: somebody changed or made it meanwhile: look again.
         """
         metadata = config["metadata"]
-        path = _workload(config["kind"], metadata["namespace"], metadata["name"])
-        body = dict(config) | {"metadata": dict(metadata) | {"resourceVersion": resource_version}}
-        return await self._call("PATCH", path, {"fieldManager": names.FIELD_MANAGER, "force": "true"}, body, _APPLY)
+        path = _path(config["kind"], metadata["namespace"], metadata["name"])
+        body = dict(config) | {"metadata": dict(metadata) | {"resourceVersion": resource_version or _NO_VERSION}}
+        return await self._call("PATCH", path, {"fieldManager": manager, "force": "true"}, body, _APPLY)
+
+    async def made(self, kind: str, namespace: str, name: str) -> Object | None:
+        """An object of a kind that we make; None if there is none, or the cluster does not know the kind."""
+        return await self._get(_path(kind, namespace, name))
+
+    async def delete(self, kind: str, namespace: str, name: str, resource_version: str) -> None:
+        """Delete an object, if it is still the one that we looked at; one that is gone is deleted already."""
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"resourceVersion": resource_version}}
+        try:
+            await self._call("DELETE", _path(kind, namespace, name), {}, body, "application/json")
+        except Refused as error:
+            if error.status != 404:
+                raise
 
     async def merge_workload(self, kind: str, namespace: str, name: str, patch: Mapping[str, Any]) -> Object:
         """Merge-patch a workload."""
-        path = _workload(kind, namespace, name)
+        path = _path(kind, namespace, name)
         return await self._call("PATCH", path, {"fieldManager": names.FIELD_MANAGER}, patch, _MERGE)
 
     async def write_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> None:
@@ -83,5 +113,5 @@ class Cluster(Connection):
             return
 
 
-def _workload(kind: str, namespace: str, name: str) -> str:
-    return f"/apis/apps/v1/namespaces/{namespace}/{kind.lower()}s/{name}"
+def _path(kind: str, namespace: str, name: str) -> str:
+    return f"{_GROUPS[kind]}/namespaces/{namespace}/{kind.lower()}s/{name}"

@@ -18,6 +18,7 @@ from wsgi_contract import names
 from wsgi_operator.core.server import DEFAULT_RESOURCES, Obstacle, Server, Sidecar
 from wsgi_operator.resource.sidecar import SidecarSpec
 from wsgi_operator.resource.spec import WSGIServer, WSGIServerSpec
+from wsgi_operator.resource.workload import WorkloadSpec
 from wsgi_operator.schema import structural
 
 _QUANTITY: Final = r"^([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+|[KMGTPE]i|[numkMGTPE])?$"
@@ -46,7 +47,10 @@ def parse_server(body: Mapping[str, Any], default: Sidecar) -> Server | Obstacle
             "different versions: upgrade the chart's CRD (helm does not do it by itself)",
         )
     metadata = body["metadata"]
-    if spec.workload is None:
+    named = spec.workload
+    if spec.app is not None:
+        named = WorkloadSpec(name=metadata["name"], container=spec.app.container_name)
+    if named is None:
         return Obstacle(
             reason="InvalidSpec",
             message="neither spec.workload nor spec.app says which server is meant: name a workload, or describe an "
@@ -58,12 +62,16 @@ def parse_server(body: Mapping[str, Any], default: Sidecar) -> Server | Obstacle
         uid=metadata["uid"],
         generation=metadata["generation"],
         created=metadata["creationTimestamp"],
-        kind=spec.workload.kind,
-        workload=spec.workload.name,
-        container=spec.workload.container,
+        kind=named.kind,
+        workload=named.name,
+        container=named.container,
         wanted=spec.settings.wanted(),
         policy=spec.watchdog.policy(),
         sidecar=_sidecar(spec.sidecar, default),
+        runs=None if spec.server == "auto" else spec.server,
+        app=spec.app.app() if spec.app is not None else None,
+        monitoring=spec.monitoring.monitoring(),
+        tuner=spec.tuning.mode,
     )
 
 
@@ -125,19 +133,24 @@ def _columns() -> list[dict[str, Any]]:
     def in_force(setting: str) -> str:
         return f'.status.effective[?(@.name=="{setting}")].value'
 
+    def condition(name: str, part: str) -> str:
+        return f'.status.conditions[?(@.type=="{name}")].{part}'
+
     columns: tuple[tuple[str, str, str, int], ...] = (
-        ("Workload", "string", ".spec.workload.name", 0),
+        ("Mode", "string", ".spec.tuning.mode", 0),
         ("Workers", "string", in_force("workers"), 0),
         ("Threads", "string", in_force("threads"), 0),
         ("Timeout", "string", in_force("timeoutSeconds"), 0),
-        ("Pods", "string", ".status.pods.summary", 0),
+        ("Ready", "string", condition("Ready", "status"), 0),
+        ("Saturation", "string", ".status.saturation", 0),
         ("Incidents", "integer", ".status.incidents.open", 0),
-        ("Kills", "integer", ".status.incidents.kills", 1),
-        ("Mode", "string", ".spec.watchdog.mode", 1),
-        ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
-        ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 0),
-        ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', 1),
         ("Age", "date", ".metadata.creationTimestamp", 0),
+        ("Workload", "string", ".status.workload", 1),
+        ("Pods", "string", ".status.pods.summary", 1),
+        ("Kills", "integer", ".status.incidents.kills", 1),
+        ("Watchdog", "string", ".spec.watchdog.mode", 1),
+        ("Reason", "string", condition("Ready", "reason"), 1),
+        ("Message", "string", condition("Ready", "message"), 1),
     )
     return [
         {"name": name, "type": kind, "jsonPath": path} | ({"priority": priority} if priority else {})

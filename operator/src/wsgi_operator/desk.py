@@ -52,6 +52,7 @@ class Memory:
         status: as last written.
         told: names of Events that are posted.
         ration: how many more may be.
+        cleared: generation of the spec for which what is not wanted any more was looked for, and taken away.
         patience_s: until the next look while things are not as wanted.
         bell: rings when there is reason to look again.
         settled: plans that change nothing, by what they were made from.
@@ -60,12 +61,20 @@ class Memory:
     status: Body
     told: set[str] = field(default_factory=set)
     ration: Ration = field(default_factory=Ration)
+    cleared: int | None = None
     patience_s: float = 1.0
     bell: Bell = field(default_factory=Bell)
     settled: Settled = field(default_factory=Settled)
 
 
+def memory_of(status: Body, bell: Bell) -> Memory:
+    """What a follower begins with. A status is written after its round, so it tells what that round has cleared."""
+    stalled = any(one["type"] == "Stalled" and one["status"] == "True" for one in status.get("conditions") or ())
+    return Memory(status=status, cleared=None if stalled else status.get("observedGeneration"), bell=bell)
+
+
 def workload_of(body: Body) -> tuple[str, str, str]:
-    """Namespace, kind and name of the workload that a WSGIServer names."""
-    named = body.get("spec", {}).get("workload", {})
-    return body["metadata"]["namespace"], str(named.get("kind", "Deployment")), str(named.get("name"))
+    """Namespace, kind and name of the workload that a WSGIServer names, or has made."""
+    spec, metadata = body.get("spec", {}), body["metadata"]
+    named = {"name": metadata["name"]} if "app" in spec else spec.get("workload", {})
+    return metadata["namespace"], str(named.get("kind", "Deployment")), str(named.get("name"))

@@ -12,7 +12,7 @@ from typing import Any, Final
 import kopf
 
 from wsgi_operator.core.pace import wait_s
-from wsgi_operator.desk import Body, Desk, Memory, workload_of
+from wsgi_operator.desk import Body, Desk, Memory, memory_of, workload_of
 from wsgi_operator.rounds import one_round
 
 log = logging.getLogger("wsgi_operator")
@@ -27,7 +27,7 @@ async def follow(desk: Desk, stopped: Any, body: Body, claims: Mapping[Any, Iter
     if not await _first(desk.mirror.complete.wait(), stopped.wait(), timeout_s=None):
         return
     with desk.bells.listen(workload) as bell:
-        memory = Memory(status=dict(body.get("status") or {}), bell=bell)
+        memory = memory_of(dict(body.get("status") or {}), bell)
         while not stopped:
             bell.clear()
             async with desk.lock(uid):

@@ -22,21 +22,27 @@ async def restore(desk: Desk, body: Body) -> None:
     Raises:
         kopf.TemporaryError: not yet; kopf calls again, and the WSGIServer stays until then.
     """
-    (namespace, kind, workload), uid = workload_of(body), body["metadata"]["uid"]
+    uid, ours = body["metadata"]["uid"], "app" in body.get("spec", {})
     async with desk.lock(uid):
-        for _ in range(5):
-            deployment = await desk.cluster.workload(kind, namespace, workload)
-            if deployment is None or not await _restore_step(desk, deployment, uid):
-                break
-        else:
-            raise kopf.TemporaryError(f"{kind} {workload} still carries fields of ours", delay=2)
-        if deployment is not None:
-            with suppress(Refused):
-                await desk.cluster.post_event(event_of(restored_notice(uid, f"{kind} {workload}", time.time()), body))
+        if not ours:  # what we made goes with its owner: the cluster's garbage collector takes it
+            await _give_back(desk, body)
     desk.locks.pop(uid, None)
     desk.meters.forget(uid)
     desk.turn.give(uid)
-    desk.meters.restores.inc()
+    desk.meters.restores.inc(0 if ours else 1)
+
+
+async def _give_back(desk: Desk, body: Body) -> None:
+    (namespace, kind, workload), uid = workload_of(body), body["metadata"]["uid"]
+    for _ in range(5):
+        deployment = await desk.cluster.workload(kind, namespace, workload)
+        if deployment is None or not await _restore_step(desk, deployment, uid):
+            break
+    else:
+        raise kopf.TemporaryError(f"{kind} {workload} still carries fields of ours", delay=2)
+    if deployment is not None:
+        with suppress(Refused):
+            await desk.cluster.post_event(event_of(restored_notice(uid, f"{kind} {workload}", time.time()), body))
 
 
 async def _restore_step(desk: Desk, deployment: Body, uid: str) -> bool:

@@ -14,11 +14,13 @@ import kopf
 
 from wsgi_operator.bells import Bell, unless
 from wsgi_operator.connection import Conflict, Refused
+from wsgi_operator.core.app_plan import HANDED_OVER, plan_app
 from wsgi_operator.core.evidence import Evidence, gather
 from wsgi_operator.core.facts import Facts
 from wsgi_operator.core.image import forbidden
 from wsgi_operator.core.notices import Notice, change_notices, event_of, kill_notices
 from wsgi_operator.core.patch import Plan, plan
+from wsgi_operator.core.pods import pods_for
 from wsgi_operator.core.ration import grant
 from wsgi_operator.core.record import record_of
 from wsgi_operator.core.seen import Seen, look_at
@@ -30,6 +32,7 @@ from wsgi_operator.core.upgrade import held_back, left_behind
 from wsgi_operator.core.workload import rollout
 from wsgi_operator.crd import parse_server
 from wsgi_operator.desk import Body, Desk, Memory
+from wsgi_operator.making import make_children
 
 log = logging.getLogger("wsgi_operator")
 
@@ -60,14 +63,15 @@ async def one_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memory: Me
 
 
 async def _act(desk: Desk, server: Server, rivals: tuple[Body, ...], memory: Memory, now: float) -> Facts:
-    """Bring the Deployment to what is wanted, hear what its pods say, and apply what only they could tell."""
+    """Bring the workload to what is wanted, hear what its pods say, and apply what only they could tell."""
     obstacle = _claimed(server, rivals) or forbidden(server, desk.config.repositories)
     deployment: Body | None = None if obstacle else await _workload(desk, server)
-    if deployment is None:
+    if deployment is None and (obstacle is not None or server.app is None):
         return Facts(generation=server.generation, obstacle=obstacle or _missing(server))
     applied = await _apply(desk, server, deployment, None, memory, now=now)
     if isinstance(applied, Obstacle):
         return Facts(generation=server.generation, obstacle=applied)
+    beside = await make_children(desk, server, memory)
     evidence = await _listen(desk, server, memory.bell)
     if rollout(applied[0]).done:
         seen = look_at(answer.report for answer in evidence.heard)
@@ -82,6 +86,9 @@ async def _act(desk: Desk, server: Server, rivals: tuple[Body, ...], memory: Mem
         evidence=evidence,
         image=made.record.image,
         waiting=made.held_back or left_behind(server, made.record),
+        runs=made.record.runs,
+        stuck=beside.stuck,
+        told=(*made.told, *beside.told),
         changes=(made.record.at, made.record.changes),
     )
 
@@ -111,23 +118,25 @@ def _missing(server: Server) -> Obstacle:
 
 
 async def _apply(
-    desk: Desk, server: Server, deployment: Body, seen: Seen | None, memory: Memory, *, now: float
+    desk: Desk, server: Server, deployment: Body | None, seen: Seen | None, memory: Memory, *, now: float
 ) -> tuple[Body, Plan] | Obstacle:
     """Apply what is planned, if anything is; what the API server refuses is an obstacle with its own words."""
-    made = memory.settled.plan(server, deployment, seen) or plan(
-        server, deployment, seen=seen, now=now, admission=desk.config.admission
-    )
+    made = _plan(desk, server, deployment, seen, memory, now=now)
     if isinstance(made, Obstacle):
         return made
-    memory.settled.remember(server, deployment, seen, made)
-    before = record_of(deployment)
-    why = held_back(server, rollout(deployment), desk.turn, now) if made.upgrade else None
-    if before is not None and why is not None:
-        return deployment, replace(made, needed=False, record=before, held_back=why)
-    if not made.needed:
+    before = record_of(deployment) if deployment is not None else None
+    if deployment is not None and before is not None and made.upgrade:
+        why = held_back(server, rollout(deployment), desk.turn, now)
+        if why is not None:
+            return deployment, replace(made, needed=False, record=before, held_back=why)
+    if deployment is not None and not made.needed:
         return deployment, made
     try:
-        deployment = await desk.cluster.apply(made.config, deployment["metadata"]["resourceVersion"])
+        if deployment is not None and made.handed_over is not None:
+            version = deployment["metadata"]["resourceVersion"]
+            deployment = await desk.cluster.apply(made.handed_over, version, HANDED_OVER)
+        version = deployment["metadata"]["resourceVersion"] if deployment is not None else None
+        deployment = await desk.cluster.apply(made.config, version)
     except Conflict:
         # Whoever was faster is not in the mirror yet, and would not be for long if the watch has just broken.
         latest = await desk.cluster.workload(server.kind, server.namespace, server.workload)
@@ -148,10 +157,27 @@ async def _apply(
     return deployment, made
 
 
+def _plan(
+    desk: Desk, server: Server, live: Body | None, seen: Seen | None, memory: Memory, *, now: float
+) -> Plan | Obstacle:
+    """What to apply to a workload that we make, or to somebody's; thought of once for what has not changed."""
+    if live is None:
+        return plan_app(server, server.app, None, seen=seen, now=now) if server.app is not None else _missing(server)
+    made: Plan | Obstacle | None = memory.settled.plan(server, live, seen)
+    if made is None and server.app is not None:
+        made = plan_app(server, server.app, live, seen=seen, now=now)
+    if made is None:
+        made = plan(server, live, seen=seen, now=now, admission=desk.config.admission)
+    if isinstance(made, Plan):
+        memory.settled.remember(server, live, seen, made)
+    return made
+
+
 async def _listen(desk: Desk, server: Server, bell: Bell) -> Evidence:
     """What the pods say; a person who changes the spec meanwhile is not kept waiting for pods that are silent."""
     ring = desk.keys.read()
-    pods = tuple(ring.equip(pod, server.uid) for pod in desk.mirror.pods.look(server.namespace, server.name))
+    known = pods_for(desk.mirror.pods.look(server.namespace, server.name), server.kind, server.workload)
+    pods = tuple(ring.equip(pod, server.uid) for pod in known)
     with desk.meters.sweep():
         answers = await unless(bell.urgent, desk.reports.read(pods, server.sidecar.port))
     if answers is None:

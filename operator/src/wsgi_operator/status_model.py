@@ -23,7 +23,7 @@ class _Part(BaseModel):
 class Condition(_Part):
     """One condition."""
 
-    type: str = Field(max_length=316, description="Ready, Injected, Reconciling, Stalled or Degraded.")
+    type: str = Field(max_length=316, description="Ready, Injected, Tuned, Reconciling, Stalled or Degraded.")
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
     reason: str = Field(max_length=1024, description="Why, in one word for programs.")
     message: str = Field(max_length=32768, description="Why, in a sentence for people, with what to do.")
@@ -57,8 +57,30 @@ class Effective(_Part):
     )
 
 
+class Choice(_Part):
+    """One setting as a tuner would have it."""
+
+    name: str = Field(description="The setting, as in spec.settings.")
+    value: str = Field(description="Its value.")
+    reasons: list[str] = Field(
+        default_factory=list,
+        max_length=8,
+        description="Why, in sentences with the numbers in them.",
+        json_schema_extra=_list_of(),
+    )
+
+
+class Recommendation(_Part):
+    """What a tuner would set. Its place: this version has no tuner."""
+
+    at: str = Field(json_schema_extra={"format": "date-time"}, description="When it was made.")
+    settings: list[Choice] = Field(
+        default_factory=list, max_length=16, description="The settings.", json_schema_extra=_list_of("name")
+    )
+
+
 class Silent(_Part):
-    """A pod that did not report."""
+    """A pod that did not report, or whose sidecar sees little."""
 
     name: str = Field(description="Name of the pod.")
     reason: str = Field(description="Why, as far as the operator can tell.")
@@ -74,6 +96,13 @@ class Pods(_Part):
         default_factory=list,
         max_length=20,
         description="Those that did not, at most 20 of them.",
+        json_schema_extra=_list_of("name"),
+    )
+    denied: list[Silent] = Field(
+        default_factory=list,
+        max_length=20,
+        description="Those whose sidecar runs as another user than the server, so that it sees little; the operator "
+        "sets the right one by itself, unless spec.sidecar or the workload names another.",
         json_schema_extra=_list_of("name"),
     )
 
@@ -108,7 +137,7 @@ class ChangeLine(_Part):
     """One change that the operator made."""
 
     at: str = Field(json_schema_extra={"format": "date-time"}, description="When.")
-    what: str = Field(description="A setting, or sidecar, image, policy, identity.")
+    what: str = Field(description="A setting, or sidecar, image, app.image, watchdog, identity, server, requests.")
     before: str | None = Field(default=None, description="Value before; absent: it was the owner's.")
     after: str | None = Field(default=None, description="Value after; absent: it is the owner's again.")
 
@@ -128,11 +157,21 @@ class Status(_Part):
     observed_generation: int | None = Field(
         default=None, ge=0, description="Generation of the spec that this status is about."
     )
+    workload: str | None = Field(default=None, description="Kind and name of the workload.")
+    saturation: str | None = Field(
+        default=None,
+        description="How much of what the server can do at a time is taken in the fullest pod: 0 idle, 1 all of it, 2 "
+        "as many requests wait as are served. Told anew once it has moved by 0.2, or over 1.",
+    )
+    recommendation: Recommendation | None = Field(
+        default=None, description="What a tuner would set; this version has none, so it is absent."
+    )
     conditions: list[Condition] = Field(
         default_factory=list,
         max_length=16,
         description="Ready: the pods run as wanted. Injected: the template carries the sidecar. Reconciling: work goes "
-        "on. Stalled: it cannot, until somebody does something. Degraded: it works, but not all of it.",
+        "on. Stalled: it cannot, until somebody does something. Tuned: the settings in force are the wanted ones. "
+        "Degraded: it works, but not all of it.",
         json_schema_extra=_list_of("type"),
     )
     effective: list[Effective] = Field(

@@ -12,6 +12,7 @@ from wsgi_contract import names
 from wsgi_contract.policy import Policy
 from wsgi_contract.report import SCHEMA, Counts, Incident, Kill, ProcessId, Report, ServerInfo, SidecarInfo
 from wsgi_contract.settings import Setting, Wanted
+from wsgi_operator.core.app import App
 from wsgi_operator.core.evidence import Heard, Pod, Silence
 from wsgi_operator.core.server import Server, Sidecar
 from wsgi_operator.core.workload import all_containers, is_ours
@@ -35,6 +36,13 @@ def server(**fields: Any) -> Server:
         "sidecar": Sidecar(image=IMAGE),
     }
     return Server(**(defaults | fields))
+
+
+def app_server(*, name: str = "shop", **fields: Any) -> Server:
+    """WSGIServer `shop` whose app `shop:app` the operator makes."""
+    app = {key: fields.pop(key) for key in tuple(fields) if key in App.__dataclass_fields__ and key != "container"}
+    made = App(**({"image": "registry.example/shop:1", "module": "shop:app"} | app))
+    return server(**({"name": name, "workload": name, "container": "app", "app": made} | fields))
 
 
 def container(name: str = "web", **fields: Any) -> dict[str, Any]:
@@ -132,6 +140,11 @@ def gunicorn(**fields: Any) -> ServerInfo:
         "cmd_args": "",
     }
     return ServerInfo(**(defaults | fields))
+
+
+def uwsgi(**fields: Any) -> ServerInfo:
+    """A uWSGI that runs as 1000:1000."""
+    return gunicorn(**({"kind": "uwsgi", "release": "2.0.31", "cmd_args": None} | fields))
 
 
 def setting(name: Any, value: Any, source: Any = "environment", said_by: str | None = None) -> Setting:

@@ -31,9 +31,12 @@ def point_statsd(existing: str, address: str) -> Pointed:
     """Have gunicorn send its statsd to this address.
 
     Raises:
-        ArgumentsError: the text is none that a shell could split.
+        ArgumentsError: the text is none that a shell could split, or it ends the flags with `--`, so that nothing
+            behind it would count.
     """
     theirs = statsd_host(existing)
+    if "--" in shlex.split(existing):
+        raise ArgumentsError(f"{existing!r} hides what is written behind it from gunicorn; remove the `--`")
     if theirs == address:
         return Pointed(cmd_args=existing, theirs=None)
     return Pointed(cmd_args=f"{existing} {FLAG}={address}".strip(), theirs=theirs)

@@ -1,9 +1,10 @@
 """Settings that pods get at their creation, so that nothing of the owner's template is overridden.
 
-In: the flags that we want. Out: the annotations that order them, and whether a pod has got them. Rule: the template
-carries only annotations of ours; the chart's MutatingAdmissionPolicy (templates/admission.yaml) writes the flags behind
-the owner's own in each pod that is made from it. So whoever applies the owner's manifest again, by whatever tool, meets
-no value of ours, and giving the template back is giving up our fields.
+In: what we want in variables of the container. Out: the annotations that order it, and whether a pod has got it. Rule:
+the template carries only annotations of ours; the chart's MutatingAdmissionPolicy (templates/admission.yaml) writes
+flags behind the owner's own, and other variables in the owner's place, in each pod that is made from it. So whoever
+applies the owner's manifest again, by whatever tool, meets no value of ours, and giving the template back is giving up
+our fields.
 """
 
 from collections.abc import Mapping
@@ -22,15 +23,25 @@ ANNOTATION_FLAGS: Final = f"{names.GROUP}/flags"
 ANNOTATION_INHERITED: Final = f"{names.GROUP}/inherited-flags"
 """On pods: what the image or envFrom has in the variable, for a container whose own env has none."""
 
+ANNOTATION_VARIABLES: Final = f"{names.GROUP}/variables"
+"""On pods: variables with their values, `NAME=VALUE` and a blank between them; no value has a blank in it."""
 
-def orders(container: str, flags: str | None, inherited: str | None) -> dict[str, str]:
-    """The annotations for the pod template; without flags only the shared process namespace is ordered."""
+OWNERS_VARIABLE: Final = "WSGI_OWNERS_CMD_ARGS"
+"""In the container: the owner's own, where he takes it from a ConfigMap, Secret or field."""
+
+ORDERS: Final = (ANNOTATION_CONTAINER, ANNOTATION_FLAGS, ANNOTATION_INHERITED, ANNOTATION_VARIABLES)
+
+
+def orders(container: str, ordered: Mapping[str, str], inherited: str | None) -> dict[str, str]:
+    """The annotations for the pod template; where nothing is ordered, only the shared process namespace is."""
     told = {ANNOTATION_CONTAINER: container}
+    flags = ordered.get(CMD_ARGS)
     if flags:
         told[ANNOTATION_FLAGS] = flags
         if inherited:
             told[ANNOTATION_INHERITED] = inherited
-    return told
+    variables = " ".join(f"{name}={value}" for name, value in ordered.items() if name != CMD_ARGS)
+    return told | ({ANNOTATION_VARIABLES: variables} if variables else {})
 
 
 def unheeded(pod: Mapping[str, Any]) -> bool:
@@ -39,7 +50,14 @@ def unheeded(pod: Mapping[str, Any]) -> bool:
     if ANNOTATION_CONTAINER not in annotations:
         return False
     spec = pod["spec"]
-    name, flags = annotations[ANNOTATION_CONTAINER], annotations.get(ANNOTATION_FLAGS, "")
-    found = [c for c in spec["containers"] if c["name"] == name]
-    entry = (env_entry(found[0], CMD_ARGS) if found else None) or {}
-    return not spec.get("shareProcessNamespace") or not str(entry.get("value") or "").endswith(flags)
+    found: Mapping[str, Any] = next(
+        (c for c in spec["containers"] if c["name"] == annotations[ANNOTATION_CONTAINER]), {}
+    )
+    variables = [word.partition("=") for word in annotations.get(ANNOTATION_VARIABLES, "").split()]
+    missed = any(_value(found, name) != value for name, _, value in variables)
+    flags = annotations.get(ANNOTATION_FLAGS, "")
+    return missed or not spec.get("shareProcessNamespace") or not _value(found, CMD_ARGS).endswith(flags)
+
+
+def _value(container: Mapping[str, Any], variable: str) -> str:
+    return str((env_entry(container, variable) or {}).get("value") or "")

@@ -35,6 +35,7 @@ def verdicts(server: Server | None, facts: Facts) -> tuple[Verdict, ...]:
     return (
         _ready(server, facts, trouble),
         _injected(server, facts),
+        _tuned(server, facts, trouble),
         _reconciling(facts, trouble),
         _stalled(trouble),
         _degraded(facts),
@@ -90,6 +91,33 @@ def _injected(server: Server | None, facts: Facts) -> Verdict:
     return Verdict(type="Injected", status=True, reason="Applied", message=message)
 
 
+def _tuned(server: Server | None, facts: Facts, trouble: Obstacle | None) -> Verdict:
+    """Whether the settings in force are the wanted ones, and whether somebody chooses them as he is asked to."""
+
+    def told(status: bool, reason: str, message: str) -> Verdict:
+        return Verdict(type="Tuned", status=status, reason=reason, message=message)
+
+    evidence = facts.evidence
+    if server is None or evidence is None:
+        lacks = trouble or Obstacle(reason="Unknown", message="nothing is known yet")
+        return told(False, lacks.reason, lacks.message)
+    if facts.pending:
+        return told(False, trouble.reason if trouble else "LookingFirst", trouble.message if trouble else _LOOKING)
+    unmet = [setting for setting in evidence.settings if not setting.met]
+    words = "; ".join(_unmet(setting) if setting.known else _untold(setting) for setting in unmet)
+    if server.tuner != "Off":
+        return told(False, "NoTuner", f"spec.tuning.mode is {server.tuner}, and this version has no tuner: settings "
+                    f"are those of spec.settings; {words or _in_force(evidence)}")  # fmt: skip
+    if not unmet:
+        return told(True, "AsWanted", _in_force(evidence))
+    reason = "SettingPinned" if any(setting.pinned for setting in unmet) else "SettingsNotInForce"
+    return told(False, reason if any(setting.known for setting in unmet) else "SettingsUnknown", words)
+
+
+def _untold(setting: InForce) -> str:
+    return f"{SPEC_NAMES[setting.name]} is told by no pod yet, wanted is {setting.wanted}"
+
+
 def _reconciling(facts: Facts, trouble: Obstacle | None) -> Verdict:
     going = trouble is None and facts.rollout is not None and not facts.rollout.done
     if going and facts.rollout is not None:
@@ -120,6 +148,7 @@ def _degraded(facts: Facts) -> Verdict:
         told.append(("ServerNotFound", _without_server(evidence)))
     if ajar := evidence.ajar():
         told.append(("ReportsOpen", _ajar(ajar)))
+    told += [(one.reason, one.message) for one in facts.told]
     unknowns = evidence.unknowns()
     if unknowns:
         told.append(("NotVisible", "; ".join(f"{u.what}: {clip(u.why)}; {clip(u.remedy)}" for u, _ in unknowns[:3])))
@@ -142,4 +171,4 @@ def _silent(evidence: Evidence) -> str:
 
 def _without_server(evidence: Evidence) -> str:
     pods = ", ".join(evidence.without_server[:3])
-    return f"the sidecar sees no WSGI server in {pods}: is spec.workload.container the one that gunicorn runs in?"
+    return f"the sidecar sees no WSGI server in {pods}: is spec.workload.container the one that it runs in?"

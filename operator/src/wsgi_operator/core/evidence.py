@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from wsgi_contract.report import Incident, Kill, Report, Unknown
+from wsgi_contract.report import Incident, Kill, Report, ServerKind, Unknown
 from wsgi_contract.settings import SETTING_NAMES, Setting, SettingName, Source, Value, Wanted
 
 State = Literal["Agreed", "Mixed", "Unknown"]
@@ -27,6 +27,7 @@ class Pod:
         verifiers: of the tokens that open its report; empty: it answers anybody.
         token: the one that we have; None: it needs none.
         order: id of the order to change settings in place that it was given; None: none.
+        workload: kind and name of what it was made for; None: nobody's, somebody made it by hand.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Pod:
     verifiers: tuple[str, ...] = ()
     token: str | None = field(default=None, repr=False)
     order: str | None = None
+    workload: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,24 @@ class Evidence:
     def ajar(self) -> tuple[Pod, ...]:
         """The pods that answer anybody, although they were told to ask for a token."""
         return tuple(a.pod for a in self.heard if a.pod.verifiers and not a.report.sidecar.guarded)
+
+    def denied(self) -> tuple[tuple[Pod, str], ...]:
+        """Pods whose sidecar runs as somebody else than the server, and who is who: the kernel shows it little then."""
+        known = [(answer.pod, answer.report.server, answer.report.sidecar) for answer in self.heard]
+        return tuple(
+            (pod, f"the sidecar runs as {sidecar.uid}:{sidecar.gid}, the server as {server.uid}:{server.gid}")
+            for pod, server, sidecar in known
+            if server is not None and (server.uid, server.gid) != (sidecar.uid, sidecar.gid)
+        )
+
+    def kinds(self) -> tuple[ServerKind, ...]:
+        """Which servers run, by name."""
+        return tuple(sorted({answer.report.server.kind for answer in self.heard if answer.report.server is not None}))
+
+    def saturation(self) -> float | None:
+        """That of the fullest pod; None where no pod can tell."""
+        told = (answer.report.saturation for answer in self.heard)
+        return max((one.ratio for one in told if one is not None), default=None)
 
     def kills(self) -> tuple[tuple[Pod, Kill], ...]:
         """All that the reports still list."""

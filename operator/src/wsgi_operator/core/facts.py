@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from wsgi_operator.core.evidence import Evidence
 from wsgi_operator.core.record import Change
-from wsgi_operator.core.server import Obstacle
+from wsgi_operator.core.server import Obstacle, Runs
 from wsgi_operator.core.workload import Rollout
 
 
@@ -23,6 +23,9 @@ class Facts:
         evidence: what the pods say; None where there is an obstacle.
         image: the sidecar that the template carries; None where there is an obstacle.
         waiting: why it is not the one that it should be; None: it is.
+        runs: the server that the settings are written for; None where there is an obstacle.
+        stuck: what else is in the way, although the workload carries what it should.
+        told: what was wanted and cannot be had, although nothing is in the way.
         changes: when the last apply was (Unix seconds) and what it changed; None: there was none.
     """
 
@@ -33,4 +36,7 @@ class Facts:
     evidence: Evidence | None = None
     image: str | None = None
     waiting: str | None = None
+    runs: Runs | None = None
+    stuck: Obstacle | None = None
+    told: tuple[Obstacle, ...] = ()
     changes: tuple[float, tuple[Change, ...]] | None = None

@@ -18,6 +18,11 @@ def pods_of(objects: Iterable[Mapping[str, Any]]) -> tuple[Pod, ...]:
     return tuple(_pod(body) for body in objects if _lives(body))
 
 
+def pods_for(pods: Iterable[Pod], kind: str, name: str) -> tuple[Pod, ...]:
+    """Those of this workload: a Job that was made from its template carries the label, too, and is somebody else's."""
+    return tuple(pod for pod in pods if pod.workload in (None, (kind, name)))
+
+
 def _lives(body: Mapping[str, Any]) -> bool:
     ended = body.get("status", {}).get("phase") in ("Succeeded", "Failed")
     return not ended and "deletionTimestamp" not in body["metadata"]
@@ -32,6 +37,7 @@ def _pod(body: Mapping[str, Any]) -> Pod:
         waiting=_waiting(status),
         unheeded=unheeded(body),
         verifiers=tuple(annotations.get(names.ANNOTATION_VERIFIERS, "").split()),
+        workload=_workload(body["metadata"]),
         order=_order(annotations.get(names.ANNOTATION_ORDER, "")),
     )
 
@@ -42,6 +48,17 @@ def _order(text: str) -> str | None:
         return parse_order(text).id if text else None
     except OrderError:
         return None
+
+
+def _workload(metadata: Mapping[str, Any]) -> tuple[str, str] | None:
+    """What controls it; for a ReplicaSet, whose name ends with the template's hash, the Deployment behind it."""
+    owner = next((one for one in metadata.get("ownerReferences") or () if one.get("controller")), None)
+    if owner is None:
+        return None
+    suffix = f"-{(metadata.get('labels') or {}).get('pod-template-hash')}"
+    if owner["kind"] == "ReplicaSet" and owner["name"].endswith(suffix):
+        return "Deployment", owner["name"].removesuffix(suffix)
+    return owner["kind"], owner["name"]
 
 
 def _waiting(status: Mapping[str, Any]) -> str | None:

@@ -7,10 +7,11 @@ of another template than the one they sit on.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from wsgi_contract import names
+from wsgi_operator.core.server import Runs
 from wsgi_operator.core.sidecar import Identity
 from wsgi_operator.core.workload import Object, Owner, annotations
 
@@ -40,13 +41,16 @@ class Record:
         server: uid of the WSGIServer.
         generation: of its spec.
         config: hash of the applied configuration.
-        cmd_args: the text that we gave `GUNICORN_CMD_ARGS` in the template; None if we left it alone there.
+        variables: texts that we gave variables of the container in the template.
         share: whether we set shareProcessNamespace.
         settings: the wanted settings at that time.
         policy: the policy at that time.
         image: the sidecar's.
         learnt: whom the server was found to run as.
-        flags: what pods get behind the owner's `GUNICORN_CMD_ARGS` at their creation; None: nothing.
+        runs: the server that the settings are written for.
+        ordered: what pods get in their variables at their creation.
+        requests: where the server's own count of its requests goes; None: it is not asked for one.
+        app: image of the app whose workload we made; None: the workload is its owner's.
         inherited: the `GUNICORN_CMD_ARGS` that image or envFrom give the server; None: not seen yet.
         drifts: how many times in a row somebody else's change was undone.
         drift_at: when that was last, Unix seconds.
@@ -57,13 +61,16 @@ class Record:
     server: str
     generation: int
     config: str
-    cmd_args: str | None
     share: bool
     settings: Mapping[str, int]
     policy: str
     image: str
     learnt: Identity
-    flags: str | None = None
+    runs: Runs = "gunicorn"
+    variables: Mapping[str, str] = field(default_factory=dict)
+    ordered: Mapping[str, str] = field(default_factory=dict)
+    requests: str | None = None
+    app: str | None = None
     inherited: str | None = None
     drifts: int = 0
     drift_at: float = 0.0
@@ -76,8 +83,8 @@ class Record:
         That is a new wish of the user's, or something learnt from the pods. The same wish and yet another template is
         an upgraded operator, an owner's change, or another operator at work.
         """
-        asked = (self.server, self.generation, self.learnt, self.inherited)
-        return asked != (before.server, before.generation, before.learnt, before.inherited)
+        asked = (self.server, self.generation, self.learnt, self.inherited, self.runs)
+        return asked != (before.server, before.generation, before.learnt, before.inherited, before.runs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,16 +106,16 @@ class Original:
 
     Attributes:
         container: the one whose environment is meant.
-        cmd_args: its `GUNICORN_CMD_ARGS`.
+        variables: its variables that we override, by name.
         share: shareProcessNamespace, where the owner says false.
     """
 
     container: str
-    cmd_args: Kept | None = None
+    variables: Mapping[str, Kept] = field(default_factory=dict)
     share: Kept | None = None
 
     def __bool__(self) -> bool:
-        return self.cmd_args is not None or self.share is not None
+        return bool(self.variables) or self.share is not None
 
 
 def dump(value: Record | Original) -> str:
@@ -132,17 +139,17 @@ def original_of(deployment: Object) -> Original | None:
     """What the owner had; None if we override nothing."""
     raw = _parsed(annotations(deployment).get(names.ANNOTATION_ORIGINAL))
     try:
-        return (
-            Original(container=raw["container"], cmd_args=_kept(raw["cmd_args"]), share=_kept(raw["share"]))
-            if raw
-            else None
-        )
-    except (TypeError, KeyError):
+        if not raw:
+            return None
+        variables = {name: _kept(kept) for name, kept in raw["variables"].items()}
+        share = None if raw["share"] is None else _kept(raw["share"])
+        return Original(container=raw["container"], variables=variables, share=share)
+    except (TypeError, KeyError, AttributeError):
         return None
 
 
-def _kept(raw: Mapping[str, Any] | None) -> Kept | None:
-    return None if raw is None else Kept(value=raw["value"], owners=tuple(Owner(**owner) for owner in raw["owners"]))
+def _kept(raw: Mapping[str, Any]) -> Kept:
+    return Kept(value=raw["value"], owners=tuple(Owner(**owner) for owner in raw["owners"]))
 
 
 def _parsed(text: str | None) -> dict[str, Any]:

@@ -8,12 +8,11 @@ The second step is needed because giving up a field in an apply removes it, unle
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from wsgi_contract import names
-from wsgi_contract.servers.gunicorn import CMD_ARGS
-from wsgi_operator.core.admission import ANNOTATION_CONTAINER, ANNOTATION_FLAGS, ANNOTATION_INHERITED
+from wsgi_operator.core.admission import ORDERS
 from wsgi_operator.core.record import ANNOTATION_APPLIED, Kept, Original, Record, dump, original_of, record_of
 from wsgi_operator.core.server import Obstacle
 from wsgi_operator.core.sidecar import POLICY_VOLUME
@@ -28,13 +27,7 @@ from wsgi_operator.core.workload import (
     pod_spec,
 )
 
-_ANNOTATIONS: Final = (
-    names.ANNOTATION_POLICY,
-    names.ANNOTATION_VERIFIERS,
-    ANNOTATION_CONTAINER,
-    ANNOTATION_FLAGS,
-    ANNOTATION_INHERITED,
-)
+_ANNOTATIONS: Final = (names.ANNOTATION_POLICY, names.ANNOTATION_VERIFIERS, *ORDERS)
 
 
 def taken_out(deployment: Object) -> Mapping[str, Any] | None:
@@ -61,14 +54,23 @@ def _put_back(deployment: Object, record: Record, original: Original) -> dict[st
     """The owner's values, unless he wrote others meanwhile; also those that a write cut off before put back already."""
     spec: dict[str, Any] = {}
     container = find_container(deployment, original.container)
-    entry = None if isinstance(container, Obstacle) else env_entry(container, CMD_ARGS)
-    kept = original.cmd_args
-    if kept is not None and entry is not None and entry.get("value") in (record.cmd_args or None, kept.value):
-        value = {"value": kept.value} if kept.value is not None else {}
-        spec["containers"] = [{"name": original.container, "env": [{"name": CMD_ARGS} | value]}]
+    env = [] if isinstance(container, Obstacle) else list(_own_entries(container, record, original))
+    if env:
+        spec["containers"] = [{"name": original.container, "env": env}]
     if original.share is not None and pod_spec(deployment).get("shareProcessNamespace") is not None:
         spec["shareProcessNamespace"] = original.share.value
     return spec
+
+
+def _own_entries(container: Object, record: Record, original: Original) -> Iterator[Object]:
+    for name, kept in original.variables.items():
+        entry = env_entry(container, name)
+        if entry is not None and entry.get("value") in (record.variables.get(name) or None, kept.value):
+            yield _entry(name, kept)
+
+
+def _entry(name: str, kept: Kept) -> Object:
+    return {"name": name} | ({"value": kept.value} if kept.value is not None else {})
 
 
 def cut_out(deployment: Object) -> Mapping[str, Any] | None:
@@ -101,14 +103,21 @@ def _without(items: Sequence[Object] | None, name: str) -> list[Object] | None:
 
 
 def _cleared(container: Object, record: Record, original: Original) -> Object:
-    """The container with the owner's own variable, or none, where ours stands."""
-    entry = env_entry(container, CMD_ARGS)
-    if entry is None or record.cmd_args is None or entry.get("value") != (record.cmd_args or None):
+    """The container with the owner's own variables, or none, where ours stand."""
+    ours = [
+        entry
+        for entry in container.get("env") or ()
+        if entry["name"] in record.variables and entry.get("value") == (record.variables[entry["name"]] or None)
+    ]
+    if not ours:
         return container
-    kept = original.cmd_args if original.container == container["name"] else None
-    own = {"name": CMD_ARGS} | ({"value": kept.value} if kept and kept.value is not None else {})
-    env = [own if item is entry else item for item in container["env"] if kept or item is not entry]
-    return {key: value for key, value in container.items() if key != "env"} | ({"env": env} if env else {})
+    kept = original.variables if original.container == container["name"] else {}
+    own = [
+        _entry(item["name"], kept[item["name"]]) if item in ours else item
+        for item in container["env"]
+        if item not in ours or item["name"] in kept
+    ]
+    return {key: value for key, value in container.items() if key != "env"} | ({"env": own} if own else {})
 
 
 def handed_back(deployment: Object) -> Mapping[str, Any] | None:
@@ -138,12 +147,10 @@ def _ours(deployment: Object) -> bool:
 
 
 def _paths(original: Original | None) -> list[tuple[Kept, tuple[str, ...]]]:
-    found = []
-    if original is not None and original.cmd_args is not None:
-        found.append((original.cmd_args, env_path(original.container, CMD_ARGS)))
-    if original is not None and original.share is not None:
-        found.append((original.share, SHARE_PATH))
-    return found
+    if original is None:
+        return []
+    found = [(kept, env_path(original.container, name)) for name, kept in original.variables.items()]
+    return found + ([(original.share, SHARE_PATH)] if original.share is not None else [])
 
 
 def _give(entries: list[dict[str, Any]], owner: Owner, path: Sequence[str]) -> None:

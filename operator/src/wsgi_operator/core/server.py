@@ -11,10 +11,16 @@ from typing import Any, Final, Literal
 from wsgi_contract import names
 from wsgi_contract.policy import Policy
 from wsgi_contract.settings import SettingName, Wanted
+from wsgi_operator.core.app import App, Monitoring
 
 UpgradePolicy = Literal["Automatic", "OnNextChange", "Manual"]
 Kind = Literal["Deployment", "StatefulSet"]
+Tuner = Literal["Off", "Recommend", "Auto"]
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
+Runs = Literal["gunicorn", "uwsgi"]
+"""Servers that we have a lever for."""
+
+RUNS: Final[tuple[Runs, ...]] = ("gunicorn", "uwsgi")
 
 DEFAULT_RESOURCES: Final[Mapping[str, Mapping[str, str]]] = {
     "requests": {"cpu": "20m", "memory": "64Mi"},
@@ -77,11 +83,15 @@ class Server:
         generation: of the spec that these values were read from.
         created: RFC 3339; the earlier of two keeps the workload.
         workload: name of the workload.
-        container: the one that gunicorn runs in; None: the only one there is.
+        container: the one that the server runs in; None: the only one there is.
         wanted: settings.
         policy: what the watchdog may do.
         sidecar: the container to add.
         kind: of the workload.
+        runs: which server it is; None: what the pods report.
+        app: what to make the workload for; None: the workload is there, and its owner's.
+        monitoring: who hears what the sidecars see.
+        tuner: whether a tuner is asked for, and how it should work.
     """
 
     namespace: str
@@ -95,6 +105,10 @@ class Server:
     policy: Policy
     sidecar: Sidecar
     kind: Kind = "Deployment"
+    runs: Runs | None = None
+    app: App | None = None
+    monitoring: Monitoring = field(default_factory=Monitoring)
+    tuner: Tuner = "Off"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,31 +71,33 @@ def combine(declared: Identity, learnt: Identity) -> Identity:
     )
 
 
-def sidecar_container(server: Server, container: Object, identity: Identity) -> dict[str, Any]:
+def sidecar_container(server: Server, container: Object, identity: Identity, *, statsd: bool) -> dict[str, Any]:
     """The native sidecar: an init container that is up before the server and leaves after it.
 
     It has a liveness probe and no other: a watchdog that is not ready must never take the server out of service, and
-    one that does not start must never keep the server from starting.
+    one that does not start must never keep the server from starting. Where the server sends it statsd it has none at
+    all: while the container restarts, each request would write a traceback into the server's log.
     """
     port = server.sidecar.port
-    return {
+    alive = {
+        "httpGet": {"path": "/livez", "port": port, "scheme": "HTTP"},
+        "periodSeconds": 10,
+        "timeoutSeconds": 5,
+        "failureThreshold": 3,
+    }
+    made = {
         "name": names.SIDECAR_CONTAINER,
         "image": server.sidecar.image,
         "imagePullPolicy": server.sidecar.pull_policy,
         "command": ["wsgi-sidecar", "watch"],
         "restartPolicy": "Always",
-        "env": _env(server.sidecar, container["name"]),
+        "env": _env(server, container["name"], statsd=statsd),
         "ports": [{"name": names.SIDECAR_PORT_NAME, "containerPort": port, "protocol": "TCP"}],
         "resources": {kind: dict(amounts) for kind, amounts in server.sidecar.resources.items()},
-        "livenessProbe": {
-            "httpGet": {"path": "/livez", "port": port, "scheme": "HTTP"},
-            "periodSeconds": 10,
-            "timeoutSeconds": 5,
-            "failureThreshold": 3,
-        },
         "securityContext": _security(container, identity),
         "volumeMounts": [{"name": POLICY_VOLUME, "mountPath": POLICY_DIR, "readOnly": True}],
     }
+    return made if statsd else made | {"livenessProbe": alive}
 
 
 def policy_volume(sidecar: Sidecar) -> dict[str, Any]:
@@ -118,15 +120,21 @@ def pod_annotations(server: Server) -> dict[str, str]:
     )
 
 
-def _env(sidecar: Sidecar, container: str) -> list[dict[str, Any]]:
+def _env(server: Server, container: str, *, statsd: bool) -> list[dict[str, Any]]:
     plain = {
-        names.ENV_PORT: str(sidecar.port),
+        names.ENV_PORT: str(server.sidecar.port),
         names.ENV_LOG_FORMAT: "json",
         names.ENV_POLICY_FILE: f"{POLICY_DIR}/{POLICY_FILE}",
         names.ENV_SERVER_CONTAINER: container,
     }
-    if sidecar.verifier is not None:
+    if server.sidecar.verifier is not None:
         plain[names.ENV_VERIFIERS_FILE] = f"{POLICY_DIR}/{VERIFIERS_FILE}"
+    if server.app is not None:
+        plain[names.ENV_TERMINATION_GRACE] = str(server.app.grace_s)
+    if statsd:
+        plain[names.ENV_STATSD_PORT] = str(names.STATSD_PORT)
+        if server.monitoring.requests is not None and server.monitoring.requests.forward is not None:
+            plain[names.ENV_STATSD_FORWARD] = server.monitoring.requests.forward
     from_pod = {
         names.ENV_POD_NAMESPACE: "metadata.namespace",
         names.ENV_POD_NAME: "metadata.name",

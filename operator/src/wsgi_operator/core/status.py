@@ -21,6 +21,7 @@ _CHANGES: Final = 10
 _UNKNOWNS: Final = 10
 _WORD: Final = 128
 _COUNTABLE: Final = 2**53 - 1  # a pod may count as far as JSON does, ten thousand such pods further than an int64
+_MOVED: Final = 0.2
 
 
 def status_of(server: Server | None, facts: Facts, before: Mapping[str, Any], now: str) -> dict[str, Any]:
@@ -37,6 +38,8 @@ def status_of(server: Server | None, facts: Facts, before: Mapping[str, Any], no
         "observedGeneration": facts.generation,
         "conditions": _conditions(verdicts(server, facts), facts.generation, before, now),
     }
+    if server is not None:
+        status["workload"] = f"{server.kind}/{server.workload}"
     if evidence is not None:
         status |= {
             "effective": [_effective(setting) for setting in evidence.settings],
@@ -47,6 +50,9 @@ def status_of(server: Server | None, facts: Facts, before: Mapping[str, Any], no
                 for u, pods in evidence.unknowns()[:_UNKNOWNS]
             ],
         }
+    saturation = _saturation(evidence, before.get("saturation"))
+    if saturation is not None:
+        status["saturation"] = saturation
     changes = _changes(before.get("lastChanges") or (), facts.changes)
     return status | ({"lastChanges": changes} if changes else {})
 
@@ -97,7 +103,22 @@ def _pods(evidence: Evidence) -> dict[str, Any]:
         "reporting": len(evidence.heard),
         "summary": f"{len(evidence.heard)}/{evidence.pods}",
         "silent": [{"name": s.pod.name, "reason": clip(s.reason)} for s in evidence.silent[:_SILENT]],
+        "denied": [{"name": pod.name, "reason": clip(reason)} for pod, reason in evidence.denied()[:_SILENT]],
     }
+
+
+def _saturation(evidence: Evidence | None, before: str | None) -> str | None:
+    """The fullest pod's, in tenths, and only anew once it has moved by two of them or over the edge of 1.
+
+    It moves all the time; a status that followed it would be written with every look.
+    """
+    ratio = evidence.saturation() if evidence is not None else None
+    if ratio is None:
+        return None
+    told = float(before) if before is not None else None
+    if told is not None and abs(ratio - told) < _MOVED and (ratio >= 1) == (told >= 1):
+        return before
+    return f"{ratio:.1f}" if (ratio >= 1) == (round(ratio, 1) >= 1) else "0.9"
 
 
 def _incidents(evidence: Evidence) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from wsgi_operator.core.clip import clip
 from wsgi_operator.core.evidence import Evidence, InForce
 from wsgi_operator.core.facts import Facts
 from wsgi_operator.core.hearsay import not_taken
-from wsgi_operator.core.server import SPEC_NAMES, Obstacle
+from wsgi_operator.core.server import RUNS, SPEC_NAMES, Obstacle, Runs
 
 
 def trouble_of(facts: Facts) -> Obstacle | None:
@@ -17,13 +17,17 @@ def trouble_of(facts: Facts) -> Obstacle | None:
         return facts.obstacle
     if facts.rollout is not None and facts.rollout.failed:
         return Obstacle(reason="RolloutFailed", message=facts.rollout.message)
+    if facts.stuck is not None:
+        return facts.stuck
     if facts.evidence is None or facts.rollout is None or not facts.rollout.done:
         return None
     if (missed := unheeded_pods(facts.evidence)) is not None:
         return missed
+    if (other := _other_server(facts.evidence, facts.runs)) is not None:
+        return other
     pinned = [setting for setting in facts.evidence.settings if setting.pinned and setting.known and not setting.met]
     if pinned:
-        return Obstacle(reason="SettingPinned", message="; ".join(_pinned(setting) for setting in pinned))
+        return Obstacle(reason="SettingPinned", message="; ".join(_pinned(setting, facts.runs) for setting in pinned))
     return _blind(facts.evidence) if facts.pending else None
 
 
@@ -70,10 +74,24 @@ def _withheld(evidence: Evidence) -> Obstacle | None:
     return None
 
 
-def _pinned(setting: InForce) -> str:
+def _other_server(evidence: Evidence, runs: Runs | None) -> Obstacle | None:
+    """Settings are wanted, and no pod runs a server that could take them."""
+    kinds, wanted = evidence.kinds(), any(setting.wanted is not None for setting in evidence.settings)
+    if not wanted or not kinds or runs is None or runs in kinds:
+        return None
+    way = f"set spec.server to auto or {kinds[0]}" if kinds[0] in RUNS else "remove spec.settings; watching needs none"
+    return Obstacle(
+        reason="OtherServer",
+        message=f"the pods run {', '.join(kinds)}, and spec.settings are written for {runs}, so nothing takes them: "
+        f"{way}",
+    )
+
+
+def _pinned(setting: InForce, runs: Runs | None) -> str:
     name, now = SPEC_NAMES[setting.name], ", ".join(str(value) for value in setting.values)
+    also = "; of a file that the command line names, name it in UWSGI_INI instead" if runs == "uwsgi" else ""
     return (
         f"{name} is pinned to {now} by {setting.said_by} on the container's command line, which is stronger than "
-        "anything the operator can set: remove that flag from the command, args or image, or remove "
+        f"anything the operator can set: remove that flag from the command, args or image{also}; or remove "
         f"spec.settings.{name}"
     )

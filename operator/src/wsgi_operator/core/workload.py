@@ -61,8 +61,8 @@ def all_containers(deployment: Object) -> Iterator[Object]:
 
 
 def env_entry(container: Object, name: str) -> Object | None:
-    """The container's own entry for an environment variable; None where it has none."""
-    return next((entry for entry in container.get("env") or () if entry["name"] == name), None)
+    """The container's own entry for an environment variable, of several the one that the kubelet takes: the last."""
+    return next((entry for entry in reversed(container.get("env") or ()) if entry["name"] == name), None)
 
 
 def env_path(container: str, variable: str) -> tuple[str, ...]:

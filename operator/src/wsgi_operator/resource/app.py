@@ -4,10 +4,11 @@ In: nothing. Out: `AppSpec`. Rule: what is asked for here is what gunicorn needs
 more; who needs a pod of another shape writes the Deployment and names it in `spec.workload`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from wsgi_operator.core.app import App, Service
 from wsgi_operator.resource.containers import EnvFromSource, EnvVar, ResourcesSpec
 from wsgi_operator.resource.part import LABEL_PATTERN, NAME_PATTERN, Part, list_of, ruled
 from wsgi_operator.schema import Rule
@@ -100,7 +101,8 @@ class AppSpec(Part):
     env: list[EnvVar] = Field(
         default_factory=list,
         max_length=256,
-        description="Environment variables, as in a pod.",
+        description="Environment variables, as in a pod. spec.settings stand behind a GUNICORN_CMD_ARGS that stands "
+        "here; one that only the image or envFrom has gives way to them.",
         json_schema_extra=list_of("name") | {"default": []},
     )
     env_from: list[EnvFromSource] = Field(
@@ -111,7 +113,10 @@ class AppSpec(Part):
     )
     resources: ResourcesSpec | None = Field(default=None, description="Requests and limits of the app's container.")
     service_account_name: str | None = Field(
-        default=None, max_length=253, pattern=NAME_PATTERN, description="ServiceAccount of the pods. Default: default."
+        default=None,
+        max_length=253,
+        pattern=NAME_PATTERN,
+        description="ServiceAccount of the pods, whose token they get. Default: default, without its token.",
     )
     run_as_user: int | None = Field(
         default=None,
@@ -140,3 +145,32 @@ class AppSpec(Part):
     container_name: str = Field(
         default="app", min_length=1, max_length=63, pattern=LABEL_PATTERN, description="Name of the app's container."
     )
+
+    def app(self) -> App:
+        """The same as the core reads it."""
+        service, budget = self.service, self.pod_disruption_budget
+        return App(
+            image=self.image,
+            module=self.module,
+            pull_policy=self.image_pull_policy,
+            pull_secrets=tuple(secret.name for secret in self.image_pull_secrets),
+            args=tuple(self.args),
+            port=self.port,
+            replicas=self.replicas,
+            env=tuple(_as_written(entry) for entry in self.env),
+            env_from=tuple(_as_written(source) for source in self.env_from),
+            resources=self.resources.as_text() if self.resources else None,
+            service_account=self.service_account_name,
+            run_as_user=self.run_as_user,
+            run_as_group=self.run_as_group,
+            grace_s=self.termination_grace_period_seconds,
+            drain_s=self.drain_seconds,
+            service=Service(type=service.type, port=service.port, annotations=dict(service.annotations)),
+            disruption=_as_written(budget) if budget else None,
+            container=self.container_name,
+        )
+
+
+def _as_written(part: Part) -> dict[str, Any]:
+    """A part in the words of Kubernetes."""
+    return part.model_dump(by_alias=True, exclude_none=True)

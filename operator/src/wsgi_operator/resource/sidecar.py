@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from wsgi_contract import names
+from wsgi_operator.core.app import Monitoring, PodMonitor, Requests
 from wsgi_operator.resource.containers import ResourcesSpec
 from wsgi_operator.resource.part import Part, ruled
 from wsgi_operator.schema import Rule
@@ -96,3 +97,13 @@ class MonitoringSpec(Part):
         description="Has the server tell its requests (status, duration, log lines), for wsgi_requests_total and "
         "wsgi_request_duration_seconds. Left out: it does not.",
     )
+
+    def monitoring(self) -> Monitoring:
+        """The same as the core reads it."""
+        monitor, requests = self.pod_monitor, self.requests
+        return Monitoring(
+            pod_monitor=PodMonitor(labels=dict(monitor.labels), interval_s=monitor.interval_seconds)
+            if monitor
+            else None,
+            requests=Requests(forward=requests.forward) if requests else None,
+        )

@@ -57,6 +57,11 @@ class WSGIServerSpec(Part):
             "the latter, or lower one of the others",
             field=".settings.gracefulTimeoutSeconds",
         ),
+        Rule(
+            rule="!has(self.app) || self.server != 'uwsgi'",
+            message="spec.app is for gunicorn: for uWSGI write the Deployment yourself, and name it in spec.workload",
+            field=".server",
+        ),
         *(_within_bounds(setting) for setting in _BOUNDED),
     )
 
@@ -83,7 +88,12 @@ class WSGIServer(BaseModel):
         Rule(
             rule="self.metadata.name.size() <= 63",
             message="metadata.name may have at most 63 characters: it is also the value of a pod label",
-        )
+        ),
+        Rule(
+            rule="!has(self.spec.app) || self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+            message="with spec.app, metadata.name is also the name of a Service: begin it with a letter, and use only "
+            "small letters, digits and -",
+        ),
     )
 
     spec: WSGIServerSpec = Field(description="What is wanted.")
