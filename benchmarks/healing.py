@@ -113,6 +113,8 @@ def frozen(number: int) -> Healed:
     """Silent clients fill a worker; until somebody is served again."""
     release = FREEZING[number % len(FREEZING)]
     with Watched(release, *GTHREAD, scan_interval_s=SCAN_INTERVAL_S) as server:
+        # It is up right after a look. A fault comes at any moment between two looks, over the runs at each alike.
+        time.sleep(SCAN_INTERVAL_S * (number * 7 % RUNS) / RUNS)
         with SilentClients("127.0.0.1", server.port, CONNECTIONS + 1):
             fault = time.monotonic()
             with Prober(server.port) as prober:

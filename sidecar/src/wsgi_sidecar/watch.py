@@ -46,8 +46,8 @@ from wsgi_sidecar.stacks import take_stacks
 from wsgi_sidecar.waits import read_waits
 
 SECOND_LOOK_S: Final = 0.1
-"""How long a kill waits to see whether its reason still stands: ten clock ticks of CPU time, enough to tell .3 cores
-from none, and one period of a container's CPU quota."""
+"""How long after the look that decided on a kill another one sees whether its reason still stands: ten clock ticks of
+CPU time, enough to tell .3 cores from none, and one period of a container's CPU quota."""
 SETTLE_S: Final = 0.005
 """A look that shall settle a suspicion at a moment comes a little after it, never a hair before."""
 CLOSEST_S: Final = 0.05
@@ -318,9 +318,12 @@ class Watch:
         first = sight.closeups.get(fault.process)
 
         def look_again() -> str | None:
-            time.sleep(SECOND_LOOK_S)
+            if first is None:
+                return "it could not be looked at again"
+            # Taking its stacks has used up some of that time, if not all.
+            time.sleep(max(0.0, first.monotonic + SECOND_LOOK_S - time.monotonic()))
             second = self._closeup(fault.process, sight.family)
-            if first is None or second is None:
+            if second is None:
                 return "it could not be looked at again"
             return rule_of(fault).doubt(first, second, sight.terms, sight.policy)
 
