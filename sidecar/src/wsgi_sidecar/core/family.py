@@ -112,6 +112,19 @@ def gather(
     master = find_master(snapshot.processes, kinship, within=within, preferred=preferred)
     if master is None:
         return None
+    return family_of(master, snapshot, kinship, before, timeout_s=timeout_s, adopter=adopter)
+
+
+def family_of(
+    master: Process,
+    snapshot: Snapshot,
+    kinship: Kinship,
+    before: Family | None = None,
+    *,
+    timeout_s: float | None = None,
+    adopter: int | None = None,
+) -> Family:
+    """The family of a gunicorn's master that was found; arguments as those of `gather`."""
     master, owned = _serving(master, kinship)
     if before is not None and before.master.id != master.id:
         before = None

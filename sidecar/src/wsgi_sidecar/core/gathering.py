@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wsgi_contract.report import ServerKind
-from wsgi_sidecar.core.family import Family, Worker, dated, gather
+from wsgi_sidecar.core.family import Family, Worker, dated, family_of
 from wsgi_sidecar.core.kinship import Kinship
 from wsgi_sidecar.core.leaders import find_leader, other_workers
 from wsgi_sidecar.core.orphans import NOTHING, find_orphans, remember, tells_by_cgroup
@@ -52,8 +52,10 @@ def gather_any(
     """Tell who is who; None while there is no server. Arguments as those of `family.gather`."""
     kinship = Kinship(snapshot.processes)
     leader = find_leader(snapshot.processes, kinship, within=within, preferred=before.master.id if before else None)
-    if leader is None or leader.kind == "gunicorn":
-        return gather(snapshot, before, within=within, timeout_s=timeout_s, adopter=adopter)
+    if leader is None:
+        return None
+    if leader.kind == "gunicorn":
+        return family_of(leader.process, snapshot, kinship, before, timeout_s=timeout_s, adopter=adopter)
     if before is not None and before.master.id != leader.process.id:
         before = None
     if leader.kind == "uwsgi":

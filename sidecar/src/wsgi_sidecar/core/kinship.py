@@ -31,7 +31,7 @@ class Kinship:
 
     def children(self, process: Process) -> tuple[Process, ...]:
         """Its children, the oldest first."""
-        return tuple(sorted(self._children.get(process.id.pid, ()), key=lambda p: (p.id.started, p.id.pid)))
+        return tuple(sorted(self._children.get(process.id.pid, ()), key=_age))
 
     def ancestors(self, process: Process) -> Iterator[Process]:
         """Its parent, that one's parent, and so on."""
@@ -44,6 +44,8 @@ class Kinship:
 
     def descendants(self, process: Process) -> tuple[Process, ...]:
         """All below it, children before their parents: the order in which a tree can be ended."""
+        if process.id.pid not in self._children:
+            return ()
         order: list[Process] = []
         seen = {process.id.pid}
         waiting = [process]
@@ -54,3 +56,7 @@ class Kinship:
                     order.append(child)
                     waiting.append(child)
         return tuple(reversed(order))
+
+
+def _age(process: Process) -> tuple[int, int]:
+    return process.id.started, process.id.pid
