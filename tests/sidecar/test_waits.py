@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from wsgi_sidecar.core.endpoints import Endpoint, parse_inet
 from wsgi_sidecar.core.syscalls import TABLES, Call, parse_call
-from wsgi_sidecar.core.waits import Target, explain
+from wsgi_sidecar.core.targets import Target
+from wsgi_sidecar.core.waits import explain
 from wsgi_sidecar.waits import read_waits
 
 DATABASE = Target(

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from wsgi_contract.report import Evidence
-from wsgi_sidecar.core.waits import Kind, Wait
+from wsgi_sidecar.core.waits import Wait
+from wsgi_sidecar.core.wchans import Kind
 
 STORM_AT_LEAST: Final = 3
 """Timeouts within the window. One slow request, retried once by its client, makes two."""

@@ -1,34 +1,17 @@
 """What a thread waits on, in words for a person: the answer to "why does this request take so long?".
 
 In: the system call a thread is in, and what its file descriptors lead to. Out: `Wait`. Rule: says what the kernel says
-and no more: a futex is "a lock or work" because from outside the two look the same, and a service is named after its
-usual port.
+and no more: a futex is "a lock or work" because from outside the two look the same.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from wsgi_contract.report import Unknown
-from wsgi_sidecar.core.endpoints import Endpoint
 from wsgi_sidecar.core.syscalls import Call
-
-Kind = Literal[
-    "client",    # of the server: a slow sender, or a slow reader
-    "network",   # something that the application asked: a database, an API, DNS
-    "listener",  # idle: the next connection
-    "events",    # an event loop over several things
-    "lock",      # a lock, or an idle pool thread: the same from outside
-    "child",     # a process that it started
-    "pipe",
-    "disk",      # files and file systems, NFS included
-    "sleep",
-    "cpu",       # it does not wait
-    "stopped",   # by a signal, a debugger or the freezer
-    "unknown",
-]  # fmt: skip
-Role = Literal["client", "peer", "listener", "pipe", "file", "epoll", "event", "unknown"]
+from wsgi_sidecar.core.targets import Target, file_of, local_of, peer_of, told_together
+from wsgi_sidecar.core.wchans import Kind, by_wchan
 
 _READS: Final = frozenset({"read", "readv", "pread64", "preadv", "recvfrom", "recvmsg", "recvmmsg"})
 _WRITES: Final = frozenset(
@@ -47,60 +30,12 @@ _FILES: Final = (
 )  # fmt: skip
 _FCNTL_WAITS: Final = (7, 38)  # F_SETLKW, F_OFD_SETLKW
 
-# Kernel functions by the beginning of their names: what is left to tell by where the syscall file is refused.
-_WCHANS: Final[Mapping[str, tuple[Kind, str]]] = {
-    "futex": ("lock", "waits for a lock or for work"),
-    "hrtimer_nanosleep": ("sleep", "sleeps"),
-    "do_nanosleep": ("sleep", "sleeps"),
-    "inet_csk_accept": ("listener", "waits for a connection"),
-    "ep_poll": ("events", "waits for events"),
-    "do_epoll_wait": ("events", "waits for events"),
-    "poll_schedule": ("events", "waits for events"),
-    "do_sys_poll": ("events", "waits for events"),
-    "do_select": ("events", "waits for events"),
-    "wait_woken": ("network", "waits for data from a socket"),
-    "sk_wait_data": ("network", "waits for data from a socket"),
-    "unix_stream": ("network", "waits for data from a unix socket"),
-    "sk_stream_wait_connect": ("network", "waits for a connection to be answered"),
-    "sk_stream_wait_memory": ("network", "waits until a socket takes more data"),
-    "pipe_read": ("pipe", "reads from a pipe"),
-    "anon_pipe_read": ("pipe", "reads from a pipe"),
-    "pipe_write": ("pipe", "writes to a pipe that nobody drains"),
-    "anon_pipe_write": ("pipe", "writes to a pipe that nobody drains"),
-    "do_wait": ("child", "waits for a child process"),
-    "locks_lock": ("lock", "waits for a file lock"),
-    "flock_lock": ("lock", "waits for a file lock"),
-    "rpc_wait": ("disk", "waits for an NFS server"),
-    "nfs": ("disk", "waits for an NFS server"),
-    "request_wait_answer": ("disk", "waits for a FUSE file system"),
-    "io_schedule": ("disk", "waits for a disk"),
-    "folio_wait": ("disk", "waits for a disk"),
-    "jbd2": ("disk", "waits for a disk"),
-    "do_freezer": ("stopped", "is frozen by its cgroup"),
-    "do_signal_stop": ("stopped", "is stopped by a signal"),
-}
 _STATES: Final[Mapping[str, tuple[Kind, str]]] = {
     "T": ("stopped", "is stopped by a signal (SIGSTOP); SIGCONT lets it go on"),
     "t": ("stopped", "is stopped by a debugger"),
     "Z": ("unknown", "has ended"),
     "X": ("unknown", "has ended"),
 }
-_NAMED_AT_MOST: Final = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """What a file descriptor leads to.
-
-    Attributes:
-        role: what it is to the server: `client` was accepted on one of its listeners, `peer` is any other connection.
-        endpoint: of a socket; None for others, and where it could not be told.
-        path: of a file; None for others.
-    """
-
-    role: Role
-    endpoint: Endpoint | None = None
-    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,9 +115,9 @@ def _explain(state: str, call: Call | None, wchan: str, targets: Sequence[Target
     if name in _READS or name in _WRITES:
         return _transfer("reads" if name in _READS else "writes", first)
     if name == "connect":
-        return "network", f"connects to {_peer(first)}, which has not answered yet", first
+        return "network", f"connects to {peer_of(first)}, which has not answered yet", first
     if name in _ACCEPTS:
-        return "listener", f"waits for a connection on {_local(first)}", None
+        return "listener", f"waits for a connection on {local_of(first)}", None
     if name in _POLLS:
         return _poll(targets)
     if name in _EPOLLS:
@@ -198,12 +133,12 @@ def _without_descriptor(call: Call, name: str, first: Target | None, wchan: str)
     if name in _CHILDREN:
         return "child", f"waits for {_child(call)} to end", None
     if name in _FLUSHES:
-        return "disk", f"waits until {_file(first)} is on disk ({name})", None
+        return "disk", f"waits until {file_of(first)} is on disk ({name})", None
     if name == "flock" or (name == "fcntl" and call.arguments[1:2] and call.arguments[1] in _FCNTL_WAITS):
-        return "lock", f"waits for the lock on {_file(first)}", None
+        return "lock", f"waits for the lock on {file_of(first)}", None
     if name in _FILES:
         return "disk", f"waits for a file system ({name})", None
-    kind, doing = next((said for start, said in _WCHANS.items() if wchan.startswith(start)), ("unknown", ""))
+    kind, doing = by_wchan(wchan) or ("unknown", "")
     return kind, f"{doing or 'waits'} in system call {name or call.number}", None
 
 
@@ -212,11 +147,11 @@ def _transfer(verb: str, target: Target | None) -> _Said:
     match target:
         case Target(role="client"):
             doing = "reads the request of" if verb == "reads" else "sends a response to"
-            return "client", f"{doing} client {_peer(target)}", target
+            return "client", f"{doing} client {peer_of(target)}", target
         case Target(role="peer"):
-            return "network", f"{verb} {to} {_peer(target)}", target
+            return "network", f"{verb} {to} {peer_of(target)}", target
         case Target(role="file"):
-            return "disk", f"{verb} {to} {_file(target)}", None
+            return "disk", f"{verb} {to} {file_of(target)}", None
         case Target(role="pipe"):
             return "pipe", f"{verb} {to} a pipe" + (" that nobody drains" if verb == "writes" else ""), None
         case _:
@@ -234,57 +169,20 @@ def _poll(targets: Sequence[Target] | None) -> _Said:
         return _watch(told)
     one = told[0]
     if one.role == "client":
-        return "client", f"waits for client {_peer(one)}", one
+        return "client", f"waits for client {peer_of(one)}", one
     if one.endpoint is not None and one.endpoint.state == "connecting":
-        return "network", f"connects to {_peer(one)}, which has not answered yet", one
-    return "network", f"waits for {_peer(one)}", one
+        return "network", f"connects to {peer_of(one)}, which has not answered yet", one
+    return "network", f"waits for {peer_of(one)}", one
 
 
 def _watch(targets: Sequence[Target] | None) -> _Said:
     """An event loop: it waits for whatever comes first."""
     if not targets:
         return "events", "waits for events", None
-    roles = Counter(target.role for target in targets)
-    parts = [
-        *_several("a connection on", [_local(target) for target in targets if target.role == "listener"]),
-        *_counted(roles["client"], "client"),
-        *_several("", [_peer(target) for target in targets if target.role == "peer"]),
-        *_counted(roles["pipe"] if not roles["listener"] else 0, "pipe"),
-    ]
-    only_listens = roles["listener"] and not roles["client"] and not roles["peer"]
-    kind: Kind = "listener" if only_listens else "pipe" if set(roles) == {"pipe"} else "events"
-    return kind, f"waits for {' or '.join(parts)}" if parts else "waits for events", None
-
-
-def _several(before: str, names: Sequence[str]) -> Iterable[str]:
-    if not names:
-        return []
-    counted = Counter(names)
-    shown = [f"{name} ({count} times)" if count > 1 else name for name, count in counted.most_common(_NAMED_AT_MOST)]
-    more = len(counted) - len(shown)
-    text = ", ".join(shown) + (f" and {more} more" if more else "")
-    return [f"{before} {text}".strip()]
-
-
-def _counted(count: int, noun: str) -> Iterable[str]:
-    return [f"{count} {noun}{'s' if count > 1 else ''}"] if count else []
-
-
-def _peer(target: Target | None) -> str:
-    endpoint = target.endpoint if target else None
-    if endpoint is None:
-        return "a socket that could not be told"
-    # A client's port is any number: naming a service by it would mislead.
-    name = endpoint.remote if target and target.role == "client" else endpoint.peer
-    return name or f"the far end of a {endpoint.protocol} socket"
-
-
-def _local(target: Target | None) -> str:
-    return target.endpoint.local if target and target.endpoint and target.endpoint.local else "a socket"
-
-
-def _file(target: Target | None) -> str:
-    return target.path if target and target.path else "a file"
+    roles = {target.role for target in targets}
+    only_listens = "listener" in roles and not roles & {"client", "peer"}
+    kind: Kind = "listener" if only_listens else "pipe" if roles == {"pipe"} else "events"
+    return kind, f"waits for {told_together(targets) or 'events'}", None
 
 
 def _child(call: Call) -> str:
@@ -297,7 +195,7 @@ def _child(call: Call) -> str:
 
 
 def _by_wchan(state: str, wchan: str) -> _Said:
-    said = next((said for start, said in _WCHANS.items() if wchan.startswith(start)), None)
+    said = by_wchan(wchan)
     if said is not None:
         return said[0], f"{said[1]} ({wchan})", None
     if state == "R":
