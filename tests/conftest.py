@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.kube import CACHE, ROOT, SCRIPTS, Cluster, Images
+from tests.cluster.kube import CACHE, ROOT, SCRIPTS, Cluster, Images, fresh_namespace
 
 
 def pytest_configure() -> None:
@@ -82,12 +81,8 @@ def images(cluster: Cluster) -> Images:
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
     """A namespace of the test's own, in which Pod Security "restricted" is enforced; deleted afterwards."""
-    name = f"t-{uuid.uuid4().hex[:8]}"
-    cluster.kubectl("create", "namespace", name)
-    cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-    cluster.kubectl("wait", "-n", name, "--for=create", "serviceaccount/default", "--timeout=60s")
-    yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    with fresh_namespace(cluster) as name:
+        yield name
 
 
 def _script(name: str, *args: str, without: str = "") -> subprocess.CompletedProcess[str]:

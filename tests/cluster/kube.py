@@ -11,7 +11,9 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -130,6 +132,19 @@ class Cluster:
             run(SCRIPTS / "image", *arguments, timeout_s=900, env=self.env).strip().rpartition(":")
         )
         return Image(repository=repository, tag=built_tag)
+
+
+@contextmanager
+def fresh_namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace of one's own, in which Pod Security "restricted" is enforced; deleted afterwards."""
+    name = f"t-{uuid.uuid4().hex[:8]}"
+    cluster.kubectl("create", "namespace", name)
+    cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    try:
+        cluster.kubectl("wait", "-n", name, "--for=create", "serviceaccount/default", "--timeout=60s")
+        yield name
+    finally:
+        cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
 def _tool(name: str) -> str:

@@ -1,0 +1,198 @@
+"""The chart with everything on, in a real cluster: `helm test`, the network policy, a real Prometheus that finds pods.
+
+Prometheus runs on this machine and asks the API server for pods, as examples/prometheus/scrape.yaml says. PodMonitors and
+PrometheusRule are made under the Prometheus operator's own CRDs; that operator itself is not here.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.charts.examples import SCRAPING
+from tests.charts.expressions import RULES, queries
+from tests.charts.prometheus import Job, Prometheus
+from tests.charts.rendered import CHART, CRD
+from tests.charts.schemas import MONITORING, crd_of
+from tests.charts.test_install import is_ready, let_all_go, open_shop
+from tests.cluster.kube import ROOT, Cluster, CommandError, Images, eventually, fresh_namespace
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+
+ON = (
+    "podMonitor.enabled=true,alerts.enabled=true,dashboards.enabled=true,networkPolicy.enabled=true",
+    "networkPolicy.from[0].namespaceSelector.matchLabels.kubernetes\\.io/metadata\\.name=monitoring",
+    "admission=always,reports.intervalSeconds=1",
+)
+SHOP = {
+    "apiVersion": "wsgi.dev/v1alpha1",
+    "kind": "WSGIServer",
+    "metadata": {"name": "shop"},
+    "spec": {"workload": {"name": "shop", "container": "web"}},
+}
+CONNECTIONS = """
+from pathlib import Path
+for table in ("tcp", "tcp6"):
+    for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+        local, remote, state = line.split()[1:4]
+        if state == "01":
+            print(int(local.rpartition(":")[2], 16), int(remote.rpartition(":")[2], 16))
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """An installed chart, with a shop adopted.
+
+    Attributes:
+        cluster: where.
+        name: of the release and of its namespace.
+    """
+
+    cluster: Cluster
+    name: str
+
+    @property
+    def full_name(self) -> str:
+        """Of the operator's objects."""
+        return f"{self.name}-wsgi-operator"
+
+
+@pytest.fixture(scope="module")
+def release(cluster: Cluster, images: Images) -> Iterator[Release]:
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
+    with monitoring_crds(cluster), fresh_namespace(cluster) as name:
+        chosen = (
+            f"image.repository={images.operator.repository},image.tag={images.operator.tag}",
+            f"sidecar.image.repository={images.sidecar.repository},sidecar.image.tag={images.sidecar.tag}",
+            f"watch.namespaces={{{name}}}",
+            *ON,
+        )
+        words = [word for setting in chosen for word in ("--set", setting)]
+        try:
+            cluster.helm("install", name, str(CHART), "-n", name, "--wait", "--timeout", "120s", *words)
+            open_shop(cluster, name, cluster.load_image("shop", "dev", ROOT / "demo" / "app"))
+            cluster.apply(SHOP, namespace=name)
+            eventually(lambda: is_ready(cluster, name), within_s=120)
+            yield Release(cluster=cluster, name=name)
+        finally:
+            let_all_go(cluster, name)
+            cluster.helm("uninstall", name, "-n", name, "--ignore-not-found", "--wait")
+
+
+@contextmanager
+def monitoring_crds(cluster: Cluster) -> Iterator[None]:
+    """The Prometheus operator's CRDs; those that were not there before are gone afterwards."""
+    there = {each["metadata"]["name"] for each in cluster.get("crds")["items"]}
+    wanted = [crd_of(name) for name in MONITORING]
+    made = [f"crd/{crd['metadata']['name']}" for crd in wanted if crd["metadata"]["name"] not in there]
+    try:
+        for crd in wanted:
+            cluster.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump(crd))
+            cluster.kubectl("wait", "--for=condition=Established", f"crd/{crd['metadata']['name']}", "--timeout=30s")
+        yield
+    finally:
+        if made:
+            cluster.kubectl("delete", *made, "--wait=true")
+
+
+def test_helm_test_says_what_works(release: Release) -> None:
+    said = release.cluster.helm("test", release.name, "-n", release.name, "--logs", "--timeout", "90s")
+    assert "the operator says: ready" in said
+    assert "the CRD is served, with its status" in said
+    assert f"WSGIServers in {release.name}: 1" in said
+
+
+def test_helm_test_fails_with_what_to_do_where_nobody_answers(release: Release) -> None:
+    deployment = ("-n", release.name, f"deployment/{release.full_name}")
+    release.cluster.kubectl("scale", *deployment, "--replicas=0")
+    operators = ("pod", "-n", release.name, "-l", "app.kubernetes.io/component=operator")
+    release.cluster.kubectl("wait", "--for=delete", *operators, "--timeout=90s")
+    try:
+        with pytest.raises(CommandError) as failure:
+            release.cluster.helm("test", release.name, "-n", release.name, "--logs", "--timeout", "90s")
+        assert "the operator does not answer at http://" in str(failure.value)
+    finally:
+        release.cluster.kubectl("scale", *deployment, "--replicas=1")
+        release.cluster.kubectl("rollout", "status", *deployment, "--timeout=90s")
+
+
+def test_each_switch_made_its_object(release: Release) -> None:
+    def names(kind: str) -> set[str]:
+        return {each["metadata"]["name"] for each in release.cluster.get(kind, "-n", release.name)["items"]}
+
+    assert names("podmonitors") == {release.full_name, f"{release.full_name}-sidecars"}
+    assert names("prometheusrules") == {release.full_name}
+    assert names("networkpolicies") == {release.full_name}
+    assert f"{release.full_name}-dashboards" in names("configmaps")
+
+
+def test_the_operator_speaks_to_nobody_that_its_network_policy_does_not_name(release: Release) -> None:
+    """The test cluster enforces no policy, so what the operator does is held against what it may."""
+    policy = release.cluster.get("networkpolicy", release.full_name, "-n", release.name)["spec"]
+    allowed = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
+    heard = {port["port"] for rule in policy["ingress"] for port in rule["ports"]}
+
+    def connections() -> set[tuple[int, int]]:
+        operator = ("exec", "-n", release.name, f"deployment/{release.full_name}", "--", "python", "-c", CONNECTIONS)
+        lines = release.cluster.kubectl(*operator).splitlines()
+        return {(int(local), int(remote)) for local, remote in (line.split() for line in lines)}
+
+    seen: set[tuple[int, int]] = set()
+    eventually(lambda: seen.update(connections()) or {remote for _, remote in seen} >= {9177})
+    assert {remote for local, remote in seen if local not in heard} <= allowed
+
+
+def test_a_prometheus_in_the_cluster_finds_sidecars_and_operator(release: Release, tmp_path: Path) -> None:
+    if not release.cluster.ours:
+        pytest.skip("pods of another cluster cannot be reached from this machine")
+    with Prometheus(jobs(release, tmp_path), [RULES]) as prometheus:
+        (sidecar,) = eventually(lambda: prometheus.labels("wsgi_up == 1"), within_s=60)
+        assert (sidecar["namespace"], sidecar["wsgiserver"]) == (release.name, "shop")
+        assert (sidecar["container"], sidecar["job"]) == ("wsgi-sidecar", "wsgi-sidecars")
+        assert re.fullmatch(r"shop-[0-9a-f]+-\w+", sidecar["pod"])
+        (operator,) = eventually(lambda: prometheus.labels("wsgi_operator_leading == 1"), within_s=60)
+        assert (operator["namespace"], operator["container"]) == (release.name, "operator")
+        for query in (each for each in queries() if each.where.startswith("The operator")):
+            eventually(lambda query=query: prometheus.query(query.sent), within_s=30)  # type: ignore[misc]
+        assert prometheus.labels('ALERTS{alertname!="WsgiServersNotReady"}') == [], "all is well"
+
+
+def jobs(release: Release, folder: Path) -> list[Job]:
+    """The example's jobs, for a Prometheus that stands outside: address and certificate of the API server added."""
+    config = yaml.safe_load(SCRAPING.read_text("utf-8"))["scrape_configs"]
+    return [
+        Job(
+            name=job["job_name"],
+            relabelling=job["relabel_configs"],
+            more={"kubernetes_sd_configs": [discovery(release, folder)]},
+        )
+        for job in config
+    ]
+
+
+def discovery(release: Release, folder: Path) -> dict[str, Any]:
+    """Pods of the release's namespace, asked for with the kubeconfig's own certificate."""
+    config = yaml.safe_load(release.cluster.kubeconfig.read_text("utf-8"))
+    server, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    parts = {
+        "ca_file": server["certificate-authority-data"],
+        "cert_file": user["client-certificate-data"],
+        "key_file": user["client-key-data"],
+    }
+    for name, data in parts.items():
+        (folder / name).write_bytes(base64.b64decode(data))
+    return {
+        "role": "pod",
+        "api_server": server["server"],
+        "tls_config": {name: str(folder / name) for name in parts},
+        "namespaces": {"names": [release.name]},
+    }
