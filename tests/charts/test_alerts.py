@@ -52,6 +52,13 @@ def test_the_page_of_dashboards_lists_each_alert_under_its_severity() -> None:
     assert f"{len(alerts())} alerts" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert.name)
+def test_each_page_of_an_incident_names_the_alerts_that_lead_to_it(alert: Alert) -> None:
+    page = alert.annotations["runbook_url"]
+    if page.removeprefix("docs/incidents/").removesuffix(".md") in INCIDENT_KINDS:
+        assert f"`{alert.name}` ({alert.severity}" in (ROOT / page).read_text(encoding="utf-8")
+
+
 def test_no_two_alerts_share_a_name() -> None:
     assert max(Counter(alert.name for alert in alerts()).values()) == 1
 

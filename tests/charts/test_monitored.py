@@ -1,7 +1,7 @@
 """The chart with everything on, in a real cluster: `helm test`, the network policy, a real Prometheus that finds pods.
 
-Prometheus runs on this machine and asks the API server for pods, as examples/prometheus/scrape.yaml says. PodMonitors and
-PrometheusRule are made under the Prometheus operator's own CRDs; that operator itself is not here.
+Prometheus runs on this machine and asks the API server for pods, as examples/prometheus/scrape.yaml says. PodMonitors
+and PrometheusRule are made under the Prometheus operator's own CRDs; that operator itself is not here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,17 @@ from tests.charts.prometheus import Job, Prometheus
 from tests.charts.rendered import CHART, CRD
 from tests.charts.schemas import MONITORING, crd_of
 from tests.charts.test_install import is_ready, let_all_go, open_shop
-from tests.cluster.kube import ROOT, Cluster, CommandError, Images, eventually, fresh_namespace
+from tests.cluster.kube import (
+    CACHE,
+    ROOT,
+    Cluster,
+    CommandError,
+    Image,
+    Images,
+    eventually,
+    fresh_namespace,
+    run,
+)
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
@@ -71,8 +81,8 @@ def release(cluster: Cluster, images: Images) -> Iterator[Release]:
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
     with monitoring_crds(cluster), fresh_namespace(cluster) as name:
         chosen = (
-            f"image.repository={images.operator.repository},image.tag={images.operator.tag}",
-            f"sidecar.image.repository={images.sidecar.repository},sidecar.image.tag={images.sidecar.tag}",
+            f"image.repository={images.operator.repository},image.{version(cluster, images.operator)}",
+            f"sidecar.image.repository={images.sidecar.repository},sidecar.image.{version(cluster, images.sidecar)}",
             f"watch.namespaces={{{name}}}",
             *ON,
         )
@@ -86,6 +96,17 @@ def release(cluster: Cluster, images: Images) -> Iterator[Release]:
         finally:
             let_all_go(cluster, name)
             cluster.helm("uninstall", name, "-n", name, "--ignore-not-found", "--wait")
+
+
+def version(cluster: Cluster, image: Image) -> str:
+    """Value that names the image's version: its digest where the node is ours, so that it can be given that name."""
+    if not cluster.ours:
+        return f"tag={image.tag}"
+    images = ("ctr", "-a", CACHE / "run" / "containerd.sock", "-n", "k8s.io", "images")
+    listed = run(*images, "ls", f"name=={image.ref}").splitlines()[1].split()
+    digest = next(word for word in listed if word.startswith("sha256:"))
+    run(*images, "tag", "--force", image.ref, f"{image.repository}@{digest}")
+    return f"digest={digest}"
 
 
 @contextmanager
@@ -102,6 +123,18 @@ def monitoring_crds(cluster: Cluster) -> Iterator[None]:
     finally:
         if made:
             cluster.kubectl("delete", *made, "--wait=true")
+
+
+def test_images_that_are_named_by_digest_run(release: Release) -> None:
+    if not release.cluster.ours:
+        pytest.skip("a digest is a registry's to give, and this cluster's registry is not ours")
+    (pod,) = release.cluster.get("pods", "-n", release.name, "-l", "wsgi.dev/server=shop")["items"]
+    operator = release.cluster.get("deployment", release.full_name, "-n", release.name)["spec"]["template"]["spec"]
+    named = [operator["containers"][0]["image"], pod["spec"]["initContainers"][0]["image"]]
+    assert [re.sub("[0-9a-f]{64}", "...", image) for image in named] == [
+        "localhost/wsgi-operator@sha256:...",
+        "localhost/wsgi-sidecar@sha256:...",
+    ]
 
 
 def test_helm_test_says_what_works(release: Release) -> None:
