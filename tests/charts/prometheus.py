@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -42,19 +43,17 @@ class Job:
         name: of the job.
         relabelling: as a Prometheus' own configuration has it.
         targets: address, and labels as service discovery gives them.
-        more: other keys of a scrape_config, such as kubernetes_sd_configs.
     """
 
     name: str
     relabelling: Sequence[Relabelling] = ()
     targets: Sequence[tuple[str, Mapping[str, str]]] = ()
-    more: Mapping[str, Any] = field(default_factory=dict)
 
     def config(self) -> dict[str, Any]:
         """As Prometheus reads it."""
         static = [{"targets": [address], "labels": dict(labels)} for address, labels in self.targets]
-        found = {"static_configs": static} if static else {}
-        return {"job_name": self.name, **found, **self.more, "relabel_configs": [dict(one) for one in self.relabelling]}
+        relabelling = [dict(one) for one in self.relabelling]
+        return {"job_name": self.name, "static_configs": static, "relabel_configs": relabelling}
 
 
 class Prometheus:
@@ -144,6 +143,32 @@ class Prometheus:
         with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=2) as answer:
             return bool(answer.status == 200)
         return False
+
+
+def discovered(pods: Iterable[Mapping[str, Any]]) -> list[tuple[str, dict[str, str]]]:
+    """What Prometheus' discovery of the role `pod` makes of pods, as the API server gives them: a target for each port.
+
+    Debian builds Prometheus without that discovery, so tests do it: init containers count, too.
+    """
+    return [
+        (f"{pod['status']['podIP']}:{port['containerPort']}", _meta(pod, container, port))
+        for pod in pods
+        for container in (*pod["spec"]["containers"], *pod["spec"].get("initContainers", ()))
+        for port in container.get("ports", ())
+    ]
+
+
+def _meta(pod: Mapping[str, Any], container: Mapping[str, Any], port: Mapping[str, Any]) -> dict[str, str]:
+    labels = {re.sub(r"\W", "_", name): value for name, value in pod["metadata"].get("labels", {}).items()}
+    return {
+        "__meta_kubernetes_namespace": pod["metadata"]["namespace"],
+        "__meta_kubernetes_pod_name": pod["metadata"]["name"],
+        "__meta_kubernetes_pod_phase": pod["status"]["phase"],
+        "__meta_kubernetes_pod_container_name": container["name"],
+        "__meta_kubernetes_pod_container_port_name": port["name"],
+        **{f"__meta_kubernetes_pod_label_{name}": value for name, value in labels.items()},
+        **{f"__meta_kubernetes_pod_labelpresent_{name}": "true" for name in labels},
+    }
 
 
 def relabelling_of(monitor: Mapping[str, Any]) -> list[Relabelling]:

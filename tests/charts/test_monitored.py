@@ -1,25 +1,22 @@
 """The chart with everything on, in a real cluster: `helm test`, the network policy, a real Prometheus that finds pods.
 
-Prometheus runs on this machine and asks the API server for pods, as examples/prometheus/scrape.yaml says. PodMonitors
-and PrometheusRule are made under the Prometheus operator's own CRDs; that operator itself is not here.
+Prometheus runs on this machine and gets the pods as discovery would tell them, relabelled as examples/prometheus/ says.
+PodMonitors and PrometheusRule are made under the Prometheus operator's own CRDs; that operator itself is not here.
 """
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from tests.charts.examples import SCRAPING
 from tests.charts.expressions import RULES, queries
-from tests.charts.prometheus import Job, Prometheus
+from tests.charts.prometheus import Job, Prometheus, discovered
 from tests.charts.rendered import CHART, CRD
 from tests.charts.schemas import MONITORING, crd_of
 from tests.charts.test_install import is_ready, let_all_go, open_shop
@@ -184,10 +181,10 @@ def test_the_operator_speaks_to_nobody_that_its_network_policy_does_not_name(rel
     assert {remote for local, remote in seen if local not in heard} <= allowed
 
 
-def test_a_prometheus_in_the_cluster_finds_sidecars_and_operator(release: Release, tmp_path: Path) -> None:
+def test_a_prometheus_gets_sidecar_and_operator_out_of_all_pods_and_sees_that_all_is_well(release: Release) -> None:
     if not release.cluster.ours:
         pytest.skip("pods of another cluster cannot be reached from this machine")
-    with Prometheus(jobs(release, tmp_path), [RULES]) as prometheus:
+    with Prometheus(jobs(release), [RULES]) as prometheus:
         (sidecar,) = eventually(lambda: prometheus.labels("wsgi_up == 1"), within_s=60)
         assert (sidecar["namespace"], sidecar["wsgiserver"]) == (release.name, "shop")
         assert (sidecar["container"], sidecar["job"]) == ("wsgi-sidecar", "wsgi-sidecars")
@@ -199,33 +196,9 @@ def test_a_prometheus_in_the_cluster_finds_sidecars_and_operator(release: Releas
         assert prometheus.labels('ALERTS{alertname!="WsgiServersNotReady"}') == [], "all is well"
 
 
-def jobs(release: Release, folder: Path) -> list[Job]:
-    """The example's jobs, for a Prometheus that stands outside: address and certificate of the API server added."""
+def jobs(release: Release) -> list[Job]:
+    """The jobs of the example, over all pods of the release's namespace."""
     config = yaml.safe_load(SCRAPING.read_text("utf-8"))["scrape_configs"]
-    return [
-        Job(
-            name=job["job_name"],
-            relabelling=job["relabel_configs"],
-            more={"kubernetes_sd_configs": [discovery(release, folder)]},
-        )
-        for job in config
-    ]
-
-
-def discovery(release: Release, folder: Path) -> dict[str, Any]:
-    """Pods of the release's namespace, asked for with the kubeconfig's own certificate."""
-    config = yaml.safe_load(release.cluster.kubeconfig.read_text("utf-8"))
-    server, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-    parts = {
-        "ca_file": server["certificate-authority-data"],
-        "cert_file": user["client-certificate-data"],
-        "key_file": user["client-key-data"],
-    }
-    for name, data in parts.items():
-        (folder / name).write_bytes(base64.b64decode(data))
-    return {
-        "role": "pod",
-        "api_server": server["server"],
-        "tls_config": {name: str(folder / name) for name in parts},
-        "namespaces": {"names": [release.name]},
-    }
+    targets = discovered(release.cluster.get("pods", "-n", release.name)["items"])
+    assert len(targets) >= 3, "the app's port, the sidecar's, the operator's"
+    return [Job(name=job["job_name"], relabelling=job["relabel_configs"], targets=targets) for job in config]

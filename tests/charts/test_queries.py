@@ -20,7 +20,7 @@ import yaml
 
 from tests.charts.examples import ADAPTER, SCRAPING
 from tests.charts.expressions import RULES, Alert, Query, alerts, queries
-from tests.charts.prometheus import Job, Prometheus, relabelling_of
+from tests.charts.prometheus import Job, Prometheus, discovered, relabelling_of
 from tests.charts.rendered import render
 from tests.charts.trouble import troubles
 from tests.servers.memory_box import memory_box
@@ -52,6 +52,7 @@ DURING = {
     "WsgiKills": "leaving",
     "WsgiKillFailed": "frozen",
     "WsgiMemoryNearLimit": "growing",
+    "WsgiInPlaceTakenBack": "reordered",
     "WsgiServerNotFound": "gone",
     "WsgiNobodyLooks": "inattentive",
     "WsgiSidecarDown": "silent",
@@ -139,31 +140,29 @@ def operator_in_trouble() -> Iterator[int]:
         loop.close()
 
 
-def discovered(name: str, namespace: str, container: str) -> dict[str, str]:
-    """What Kubernetes' discovery tells of a pod's port."""
+def pod(name: str, namespace: str, container: str, address: str, *, port_name: str = "wsgi-report") -> dict[str, Any]:
+    """A pod as the API server would give it."""
+    host, _, port = address.rpartition(":")
+    ports = [{"name": port_name, "containerPort": int(port)}]
     return {
-        "__meta_kubernetes_namespace": namespace,
-        "__meta_kubernetes_pod_name": name,
-        "__meta_kubernetes_pod_container_name": container,
-        "__meta_kubernetes_pod_container_port_name": "wsgi-report",
-        "__meta_kubernetes_pod_phase": "Running",
-        "__meta_kubernetes_pod_label_wsgi_dev_server": name,
-        "__meta_kubernetes_pod_labelpresent_wsgi_dev_server": "true",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"wsgi.dev/server": name}},
+        "spec": {"containers": [], "initContainers": [{"name": container, "ports": ports}]},
+        "status": {"phase": "Running", "podIP": host},
     }
 
 
 def jobs(ports: Mapping[str, int]) -> list[Job]:
     """All sidecars, as the chart's PodMonitor has them scraped."""
     monitor = monitors()["wsgi-wsgi-operator-sidecars"]
-    targets = [(f"127.0.0.1:{port}", discovered(name, "shop", "wsgi-sidecar")) for name, port in ports.items()]
-    return [Job(name="sidecars", relabelling=relabelling_of(monitor), targets=targets)]
+    pods = [pod(name, "shop", "wsgi-sidecar", f"127.0.0.1:{port}") for name, port in ports.items()]
+    return [Job(name="sidecars", relabelling=relabelling_of(monitor), targets=discovered(pods))]
 
 
 def operator_job(port: int) -> Job:
     """The operator, likewise."""
     monitor = monitors()["wsgi-wsgi-operator"]
-    labels = discovered("wsgi-operator-0", "wsgi-system", "operator")
-    return Job(name="operator", relabelling=relabelling_of(monitor), targets=[(f"127.0.0.1:{port}", labels)])
+    pods = [pod("wsgi-operator-0", "wsgi-system", "operator", f"127.0.0.1:{port}")]
+    return Job(name="operator", relabelling=relabelling_of(monitor), targets=discovered(pods))
 
 
 def monitors() -> dict[str, Any]:
@@ -230,10 +229,11 @@ def test_what_an_alert_says_has_its_numbers_in_it(stage: Stage) -> None:
 def test_a_prometheus_without_podmonitors_gets_the_same_labels(stage: Stage) -> None:
     """examples/prometheus/scrape.yaml is relabelled as the PodMonitors are."""
     (sidecars, operator) = yaml.safe_load(SCRAPING.read_text("utf-8"))["scrape_configs"]
-    targets = [(f"127.0.0.1:{stage.ports['calm']}", discovered("calm", "shop", "wsgi-sidecar"))]
-    stranger = discovered("stranger", "shop", "web") | {"__meta_kubernetes_pod_container_port_name": "http"}
-    targets.append((f"127.0.0.1:{stage.ports['hidden']}", stranger))
-    job = Job(name="wsgi", relabelling=sidecars["relabel_configs"], targets=targets)
+    pods = [
+        pod("calm", "shop", "wsgi-sidecar", f"127.0.0.1:{stage.ports['calm']}"),
+        pod("stranger", "shop", "web", f"127.0.0.1:{stage.ports['hidden']}", port_name="http"),
+    ]
+    job = Job(name="wsgi", relabelling=sidecars["relabel_configs"], targets=discovered(pods))
     with Prometheus([job]) as other:
         (found,) = eventually("it was scraped", lambda: other.labels("wsgi_up"))
     (usual,) = stage.prometheus.labels('wsgi_up{pod="calm"}')

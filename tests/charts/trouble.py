@@ -23,7 +23,9 @@ from tests.servers.deaf import DEAF, DEAF_FILES, kill_workers_until_nobody_comes
 from tests.servers.memory_box import memory_box
 from tests.servers.server import Server, eventually
 from tests.servers.watched import Beside, Told, Watched
+from wsgi_contract.in_place import InPlaceOrder, dump_order
 from wsgi_contract.policy import Policy, dump_policy
+from wsgi_contract.settings import Wanted
 
 MIB: Final = 1 << 20
 NOBODY: Final = "65534"
@@ -184,7 +186,8 @@ def growing() -> Iterator[Told]:
     with _boxed(200 * MIB, policy) as (server, beside):
         eventually("it was weighed", lambda: beside.report().counts.scans > 3)
         eventually("it is nearly full", lambda: _fuller(server, beside))
-        yield beside
+        with again(lambda: _fuller(server, beside), 0.5):  # a worker that ended takes what it kept along
+            yield beside
 
 
 def _fuller(server: Server, beside: Beside) -> bool:
@@ -194,6 +197,25 @@ def _fuller(server: Server, beside: Beside) -> bool:
     with suppress(OSError):
         server.get("/memory?mb=4")
     return False
+
+
+@contextmanager
+def reordered() -> Iterator[Told]:
+    """New settings in place, under which the workers take longer to load the application than they may."""
+    options = ("--order-file", "order.json", "--in-place", "live")
+    given = {"application": "slow:app", "files": {"slow.py": _SLOW_ONCE_TOLD}}
+    with Watched("27.0.1", options=options, **given) as server:  # type: ignore[arg-type]
+        (server.folder / "slow").touch()
+        order = InPlaceOrder(id="1", settings=Wanted(workers=2), within_s=5.0)
+        (server.folder / "order.json").write_text(dump_order(order))
+        yield server
+
+
+_SLOW_ONCE_TOLD: Final = """
+import os, time
+time.sleep(20 if os.path.exists("slow") else 0)
+from apps import app
+"""
 
 
 @contextmanager
@@ -247,5 +269,5 @@ def troubles(scraped: threading.Event) -> Mapping[str, AbstractContextManager[To
         scraped: set once Prometheus has seen all of them.
     """
     others = (calm, stuck, stormy, shared, booting, waiting, crowded, leaving, daemonic, dying, killed, growing)
-    strange = (hidden, gone, inattentive)
+    strange = (reordered, hidden, gone, inattentive)
     return {"frozen": frozen(scraped)} | {each.__name__: each() for each in (*others, *strange)}
