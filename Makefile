@@ -113,6 +113,7 @@ images: ## build the images of sidecar and operator, and load them into the clus
 ground: venv
 	@cluster/up --prepare || [ "$${REQUIRE_CLUSTER:-}" != 1 ]
 	@$(PYTHON) -m tests.servers.packages
+	@$(PYTHON) -m tests.charts.schemas
 
 .PHONY: venv
 venv: $(UV)

@@ -1,17 +1,19 @@
 """JSON schemas for kubeconform: Kubernetes' own, our CRD's, and those of the Prometheus operator.
 
 In: Go modules, fetched by Go's own client: Kubernetes at the release that `cluster/` is built from, and the Prometheus
-operator. Out: a folder with one schema for each kind, made once and kept in the cache. Rule: strict: a field that no
+operator. Out: folders with one schema for each kind, made once and kept in the cache. Rule: strict: a field that no
 schema knows is a fault; nothing is asked of the network that the module proxy does not have.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -33,29 +35,44 @@ def kubeconform(*files: Path, stdin: str | None = None) -> subprocess.CompletedP
     found = str(own) if own.exists() else shutil.which("kubeconform")
     if found is None:
         _missing("kubeconform", "run `make cluster-up` once, which builds one")
-    command = [str(found), "-strict", "-summary", "-schema-location", f"{schemas()}/{_PLACE}", *map(str, files)]
+    places = [word for folder in schemas() for word in ("-schema-location", f"{folder}/{_PLACE}")]
+    command = [str(found), "-strict", "-summary", *places, *map(str, files)]
     return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
 
 
 @cache
-def schemas() -> Path:
-    """The folder; made anew where the CRD or a release changed."""
+def schemas() -> tuple[Path, ...]:
+    """The folders: what others made, and our own CRD; each named by what it is made of, so that trees do not mix."""
     kubernetes = module("k8s.io/kubernetes", ROOT / "cluster" / "kubeall")
     monitoring = module(PROMETHEUS_OPERATOR)
-    folder = CACHE / "schemas" / f"{kubernetes.name}-{monitoring.name}"
+    text = CRD.read_text(encoding="utf-8")
+    own = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return (
+        _made(f"{kubernetes.name}-{monitoring.name}", lambda: _of_others(kubernetes)),
+        _made(f"crd-{own}", lambda: _custom(yaml.safe_load(text))),
+    )
+
+
+def _made(name: str, make: Callable[[], Iterable[tuple[str, dict[str, Any]]]]) -> Path:
+    """A folder with these schemas, put in place in one stroke."""
+    folder = CACHE / "schemas" / name
     if not folder.exists():
-        part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+        part = folder.with_name(f"{name}.{os.getpid()}.part")
         part.mkdir(parents=True)
-        for path in (kubernetes / "api" / "openapi-spec" / "v3").glob("*_openapi.json"):
-            _write(part, _kinds(json.loads(path.read_text(encoding="utf-8"))["components"].get("schemas", {})))
-        for name in MONITORING:
-            _write(part, _custom(crd_of(name)))
+        for file, schema in make():
+            (part / file).write_text(json.dumps(schema), encoding="utf-8")
         try:
             part.rename(folder)
         except OSError:  # another test run was faster
             shutil.rmtree(part)
-    _write(folder, _custom(yaml.safe_load(CRD.read_text(encoding="utf-8"))))
     return folder
+
+
+def _of_others(kubernetes: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path in (kubernetes / "api" / "openapi-spec" / "v3").glob("*_openapi.json"):
+        yield from _kinds(json.loads(path.read_text(encoding="utf-8"))["components"].get("schemas", {}))
+    for name in MONITORING:
+        yield from _custom(crd_of(name))
 
 
 def crd_of(plural: str) -> dict[str, Any]:
@@ -87,11 +104,6 @@ def _missing(what: str, remedy: str) -> None:
     if os.environ.get("REQUIRE_CLUSTER") == "1":
         pytest.fail(f"REQUIRE_CLUSTER=1, and there is no {what}: {remedy}", pytrace=False)
     pytest.skip(f"no {what}: {remedy}")
-
-
-def _write(folder: Path, found: Iterator[tuple[str, dict[str, Any]]]) -> None:
-    for name, schema in found:
-        (folder / name).write_text(json.dumps(schema), encoding="utf-8")
 
 
 def _kinds(known: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -139,3 +151,10 @@ def _strict(schema: dict[str, Any]) -> dict[str, Any]:
     if isinstance(properties, dict) and not free:
         return {**schema, "additionalProperties": False}
     return schema
+
+
+if __name__ == "__main__":  # a part of `make ground`: what has to be fetched is fetched before the tests begin
+    try:
+        schemas()
+    except (pytest.skip.Exception, pytest.fail.Exception) as trouble:
+        sys.stderr.write(f"  manifests will not be held against schemas: {trouble}\n")
