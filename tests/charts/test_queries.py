@@ -48,7 +48,7 @@ DURING = {
     "WsgiWorkersMissing": "stuck",
     "WsgiAcceptQueueFull": "crowded",
     "WsgiSaturated": "crowded",
-    "WsgiRestarts": "dying",
+    "WsgiRestarts": "stormy",
     "WsgiKills": "leaving",
     "WsgiKillFailed": "frozen",
     "WsgiMemoryNearLimit": "growing",

@@ -153,13 +153,6 @@ def daemonic() -> Iterator[Told]:
 
 
 @contextmanager
-def dying() -> Iterator[Told]:
-    """Somebody ends worker after worker."""
-    with Watched("27.0.1", "-w", "2") as server, again(lambda: os.kill(server.worker_pids()[0], signal.SIGKILL), 1.0):
-        yield server
-
-
-@contextmanager
 def _boxed(limit: int, policy: Policy) -> Iterator[tuple[Server, Beside]]:
     with memory_box(limit) as box, tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "policy.json"
@@ -268,6 +261,6 @@ def troubles(scraped: threading.Event) -> Mapping[str, AbstractContextManager[To
     Args:
         scraped: set once Prometheus has seen all of them.
     """
-    others = (calm, stuck, stormy, shared, booting, waiting, crowded, leaving, daemonic, dying, killed, growing)
+    others = (calm, stuck, stormy, shared, booting, waiting, crowded, leaving, daemonic, killed, growing)
     strange = (reordered, hidden, gone, inattentive)
     return {"frozen": frozen(scraped)} | {each.__name__: each() for each in (*others, *strange)}
