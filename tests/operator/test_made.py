@@ -1,9 +1,12 @@
 """What the operator makes by itself: an app's Deployment, Service and budget, PodMonitors. No API server."""
 
+import re
 from typing import Any
 
 import pytest
+import yaml
 
+from tests.charts.rendered import CHART
 from wsgi_contract import names
 from wsgi_contract.settings import Wanted
 from wsgi_operator.core.app import Monitoring, PodMonitor, Requests, Service
@@ -195,7 +198,12 @@ def test_a_pod_monitor_chooses_the_pods_by_their_server():
     assert monitor is not None
     assert monitor["metadata"]["labels"]["release"] == "x"
     assert monitor["spec"]["selector"] == {"matchLabels": {names.LABEL_SERVER: "shop"}}
-    assert monitor["spec"]["podMetricsEndpoints"] == [{"port": "wsgi-report", "path": "/metrics", "interval": "15s"}]
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert (endpoint["port"], endpoint["path"], endpoint["interval"]) == ("wsgi-report", "/metrics", "15s")
+    (chart_s,) = re.findall(
+        r"relabelings:\n((?: {8}.*\n)+)", (CHART / "templates" / "monitoring.yaml").read_text("utf-8")
+    )
+    assert endpoint["relabelings"] == yaml.safe_load(chart_s), "dashboard and alerts group by it"
 
 
 def applied_step(of: Server, live: Any = None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ In: a `Server`. Out: apply configurations, and per object what is to be done. Ru
 WSGIServer, so that it goes with it; an object of that name that somebody else made is told, never taken.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -125,7 +126,15 @@ def _budget(server: Server, disruption: Mapping[str, int]) -> dict[str, Any]:
 def _pod_monitor(server: Server, monitor: PodMonitor) -> dict[str, Any]:
     metadata = identity_of(server, server.app)
     metadata["labels"] |= dict(monitor.labels)
-    endpoint = {"port": names.SIDECAR_PORT_NAME, "path": "/metrics", "interval": f"{monitor.interval_s}s"}
+    # The label that dashboard and alerts group by, as the chart's own PodMonitor gives it.
+    server_label = re.sub(r"\W", "_", names.LABEL_SERVER)
+    relabelling = {"sourceLabels": [f"__meta_kubernetes_pod_label_{server_label}"], "targetLabel": "wsgiserver"}
+    endpoint = {
+        "port": names.SIDECAR_PORT_NAME,
+        "path": "/metrics",
+        "interval": f"{monitor.interval_s}s",
+        "relabelings": [relabelling],
+    }
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PodMonitor",
