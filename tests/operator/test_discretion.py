@@ -15,6 +15,25 @@ pytestmark = pytest.mark.cluster
 PASSWORD, VARIABLE, KEY = "hunter2-of-the-database", "s3cret-of-the-app", "k3y-of-the-reports" * 3
 
 
+def test_every_line_of_the_log_says_in_json_what_happened_and_about_whom(here: Ground):
+    here.apply(deployment("told"))
+    here.start()
+    here.adopt("told", settings={"workers": 3})
+    here.until("told", "Ready", "True")
+    here.adopt("told", settings={"workers": 3}, sidecar={"image": "evil.example/x:1"})
+    here.until("told", "Stalled", "True", "ImageNotAllowed")
+    here.release("told")
+    lines = [json.loads(line) for line in here.log.read_text().splitlines()]
+    assert here.stop() == 0
+    assert all({"time", "level", "event", "message"} <= line.keys() for line in lines)
+    about = f"{here.namespace}/told"
+    ours = [(line["event"], line.get("object"), line.get("reason")) for line in lines]
+    assert ("started", None, None) in ours
+    assert ("applied", about, None) in ours
+    assert ("condition", about, "AsWanted") in ours
+    assert ("condition", about, "ImageNotAllowed") in ours
+
+
 @pytest.mark.parametrize("level", ["info", "debug"])
 def test_no_secret_is_in_a_log_line_an_event_or_a_status(here: Ground, level: str):
     name, keys = f"discreet-{level}", here.folder / level
@@ -46,14 +65,3 @@ def test_no_secret_is_in_a_log_line_an_event_or_a_status(here: Ground, level: st
         assert secret not in log
         assert secret not in events
         assert secret not in status
-
-
-def test_every_line_of_the_log_says_in_json_what_happened_and_about_whom(here: Ground):
-    lines = [json.loads(line) for line in here.log.read_text().splitlines()]
-    assert all({"time", "level", "event", "message"} <= line.keys() for line in lines)
-    about = f"{here.namespace}/discreet-info"
-    ours = [(line["event"], line.get("object"), line.get("reason")) for line in lines]
-    assert ("started", None, None) in ours
-    assert ("applied", about, None) in ours
-    assert ("condition", about, "AsWanted") in ours
-    assert ("condition", about, "ImageNotAllowed") in ours

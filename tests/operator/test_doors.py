@@ -136,6 +136,29 @@ def test_every_failure_says_whether_to_try_again_and_when(status, body, headers,
     assert "because" in str(raised.value) or "status" in str(raised.value)
 
 
+def test_a_watch_that_says_nothing_for_too_long_is_given_up():
+    async def silent(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await asyncio.sleep(30)
+        return response
+
+    async def run():
+        app = web.Application()
+        app.add_routes([web.get("/pods", silent)])
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        try:
+            async with Cluster(client.Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")) as cluster:
+                return [event async for event in cluster.watch("/pods", {}, 0.3)]
+        finally:
+            await runner.cleanup()
+
+    with pytest.raises(kopf.TemporaryError, match="does not answer GET /pods"):
+        asyncio.run(asyncio.wait_for(run(), 10))
+
+
 def test_an_api_server_that_is_not_there_is_tried_again():
     async def run():
         async with Cluster(client.Configuration(host=f"http://127.0.0.1:{free_port()}")) as cluster:

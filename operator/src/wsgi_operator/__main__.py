@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import uuid
+from typing import Final
 
 import kopf
 
@@ -33,6 +34,8 @@ from wsgi_operator.watches import WATCHES, keep
 
 log = logging.getLogger("wsgi_operator")
 
+_ENDED: Final = {"event": "ended"}
+
 
 def main() -> int:
     """Run the operator until it is told to stop."""
@@ -51,7 +54,11 @@ def main() -> int:
     try:
         asyncio.run(operate(config))
     except (kopf.PermanentError, kopf.TemporaryError, KeyringError, OSError) as error:
-        print(error, file=sys.stderr)
+        log.critical("%s", error, extra=_ENDED)
+        return 1
+    except Exception:
+        # kopf ends where a watch is refused for longer than it tries; whoever started us starts us again.
+        log.critical("ended by an error; the next start begins where this one stopped", exc_info=True, extra=_ENDED)
         return 1
     return 0
 

@@ -78,15 +78,15 @@ class Connection:
         """One page of a list."""
         return await self._call("GET", path, query, None, "application/json")
 
-    async def watch(self, path: str, query: Mapping[str, str], lasts_s: float) -> AsyncGenerator[Object, None]:
+    async def watch(self, path: str, query: Mapping[str, str], silent_s: float) -> AsyncGenerator[Object, None]:
         """The events of a watch, until the API server ends it.
 
         Args:
             path: of the list.
             query: with `watch`, `resourceVersion` and `timeoutSeconds`.
-            lasts_s: what `timeoutSeconds` says; a server that is silent for longer is gone.
+            silent_s: a server that says nothing for longer is gone.
         """
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=lasts_s + 30)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=silent_s)
         async with self._request("GET", path, query, None, "application/json", timeout=timeout) as response:
             if response.status == 410:
                 yield {"type": "ERROR", "object": {"code": 410}}
