@@ -97,7 +97,11 @@ def _pod(app: App, container: Object) -> dict[str, Any]:
 
 
 def _probes(port: int) -> dict[str, Any]:
-    """Answered by the sidecar: the kubelet asks the pod's address, whichever container listens there."""
+    """Answered by the sidecar: the kubelet asks the pod's address, whichever container listens there.
+
+    A sidecar that is away for a while must not cost a healthy server its life, and what livez would say the sidecar has
+    cured before: so a whole minute of silence counts as no.
+    """
 
     def probe(path: str, **more: int) -> dict[str, Any]:
         return {"httpGet": {"path": f"/server/{path}", "port": port, "scheme": "HTTP"}, "timeoutSeconds": 5, **more}
@@ -105,5 +109,5 @@ def _probes(port: int) -> dict[str, Any]:
     return {
         "startupProbe": probe("startupz", periodSeconds=_BOOT_EVERY_S, failureThreshold=_BOOT_S // _BOOT_EVERY_S),
         "readinessProbe": probe("readyz", periodSeconds=5, failureThreshold=2),
-        "livenessProbe": probe("livez", periodSeconds=10, failureThreshold=3),
+        "livenessProbe": probe("livez", periodSeconds=10, failureThreshold=6),
     }
