@@ -85,6 +85,7 @@ def test_a_server_that_turns_out_to_be_uwsgi_gets_its_settings_its_own_way_and_t
     turned = planned(ours, live, seen=Seen(runs="uwsgi"))
     assert written(turned) == {"GUNICORN_CMD_ARGS": "-w 2", "UWSGI_PROCESSES": "4", "UWSGI_HARAKIRI": "60"}
     assert turned.record.changes == (Change(name="server", before="gunicorn", after="uwsgi"),)
+    assert turned.record.drifts == 0  # it was nobody who meddled
     live = applied(live, turned.config)
     assert not planned(ours, live).needed
     assert not planned(ours, live, seen=Seen(runs="uwsgi")).needed

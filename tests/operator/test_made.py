@@ -218,6 +218,8 @@ def applied_step(of: Server, live: Any = None) -> dict[str, Any]:
 def test_what_is_made_is_applied_once_then_changed_then_taken_away():
     ours, live = app_server(service=BALANCED), applied_step(app_server(service=BALANCED))
     assert step(ours, "Service", children(ours)["Service"], live) is None
+    bare = app_server(service=Service(type="LoadBalancer", port=443))
+    assert isinstance(step(bare, "Service", children(bare)["Service"], live), Step)
     plain = app_server()
     assert isinstance(step(plain, "Service", children(plain)["Service"], live), Step)
     assert step(plain, "Service", None, live) == Step(config=None, version="7")

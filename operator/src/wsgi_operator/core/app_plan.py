@@ -1,8 +1,8 @@
 """The Deployment of an app that the operator makes, with the sidecar in it from the start.
 
 In: a `Server` with an `App`, the live Deployment if there is one, what the reports saw. Out: `Plan`, or an `Obstacle`.
-Rule: the whole template is ours, so what goes from the spec goes from the template; replicas are ours only where the
-spec names them.
+Rule: the whole template is ours, so what goes from the spec goes from the template: the record that is applied with it
+names its content. Replicas are ours only where the spec names them.
 """
 
 from collections.abc import Mapping
@@ -56,8 +56,7 @@ def plan_app(
     learnt = learnt_of(declared, record, seen, content, container)
     _carry(content, server, sidecar_container(server, container, combine(declared, learnt), statsd=lever.statsd))
     ours = replace(record_for(server, content, lever, learnt, "gunicorn"), share=True)
-    renewed = record is None or record.config != ours.config
-    made = settled(ours, live or {"metadata": {}}, lambda told: _remembering(content, told), now, renewed=renewed)
+    made = settled(ours, live or {"metadata": {}}, lambda told: _remembering(content, told), now)
     if isinstance(made, Obstacle):
         return made
     return replace(made, told=lever.told, handed_over=_handed_over(app, live))

@@ -15,7 +15,7 @@ from wsgi_operator.core.cover import covers
 from wsgi_operator.core.digest import digest
 from wsgi_operator.core.record import ANNOTATION_APPLIED
 from wsgi_operator.core.server import Obstacle, Server
-from wsgi_operator.core.workload import Object, annotations
+from wsgi_operator.core.workload import Object
 
 ChildKind = Literal["Service", "PodDisruptionBudget", "PodMonitor"]
 CHILD_KINDS: Final[tuple[ChildKind, ...]] = ("Service", "PodDisruptionBudget", "PodMonitor")
@@ -56,7 +56,7 @@ def step(server: Server, kind: str, wanted: Object | None, live: Object | None) 
         return Step(config=config, version=None)
     if not is_made_by(server, live):
         return not_made_by(server, kind)
-    if covers(live, config) and annotations(live).get(ANNOTATION_APPLIED) == digest(wanted):
+    if covers(live, config):  # with the name of its content, so that what goes from the spec is missed, too
         return None
     return Step(config=config, version=live["metadata"]["resourceVersion"])
 

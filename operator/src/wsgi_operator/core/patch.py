@@ -147,9 +147,7 @@ def record_for(server: Server, content: Object, lever: Lever, learnt: Identity, 
     )
 
 
-def settled(
-    record: Record, live: Object, write: Callable[[Record], Mapping[str, Any]], now: float, *, renewed: bool = False
-) -> Plan | Obstacle:
+def settled(record: Record, live: Object, write: Callable[[Record], Mapping[str, Any]], now: float) -> Plan | Obstacle:
     """The plan, once it is known whether anything changes, and why.
 
     Args:
@@ -157,13 +155,12 @@ def settled(
         live: the workload.
         write: the apply configuration with a record in it.
         now: Unix seconds.
-        renewed: whether it has to be applied in any case.
     """
     before = record_of(live)
     ours = told(before, record, now)
     config = write(ours)
     untouched = not any(map(is_ours, live["metadata"].get("managedFields") or ()))
-    needed = renewed or untouched or not covers(live, config)
+    needed = untouched or not covers(live, config)
     if needed and before is not None and not ours.news(before) and not covers(live, {"spec": config["spec"]}):
         undone = undo(ours, before, live, now)
         if isinstance(undone, Obstacle):
