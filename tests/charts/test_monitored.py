@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -16,9 +15,9 @@ import yaml
 
 from tests.charts.examples import SCRAPING
 from tests.charts.expressions import RULES, queries
+from tests.charts.monitoring import monitoring_crds
 from tests.charts.prometheus import Job, Prometheus, discovered
 from tests.charts.rendered import CHART, CRD
-from tests.charts.schemas import MONITORING, crd_of
 from tests.charts.test_install import is_ready, let_all_go, open_shop
 from tests.cluster.kube import (
     CACHE,
@@ -104,22 +103,6 @@ def version(cluster: Cluster, image: Image) -> str:
     digest = next(word for word in listed if word.startswith("sha256:"))
     run(*images, "tag", "--force", image.ref, f"{image.repository}@{digest}")
     return f"digest={digest}"
-
-
-@contextmanager
-def monitoring_crds(cluster: Cluster) -> Iterator[None]:
-    """The Prometheus operator's CRDs; those that were not there before are gone afterwards."""
-    there = {each["metadata"]["name"] for each in cluster.get("crds")["items"]}
-    wanted = [crd_of(name) for name in MONITORING]
-    made = [f"crd/{crd['metadata']['name']}" for crd in wanted if crd["metadata"]["name"] not in there]
-    try:
-        for crd in wanted:
-            cluster.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump(crd))
-            cluster.kubectl("wait", "--for=condition=Established", f"crd/{crd['metadata']['name']}", "--timeout=30s")
-        yield
-    finally:
-        if made:
-            cluster.kubectl("delete", *made, "--wait=true")
 
 
 def test_images_that_are_named_by_digest_run(release: Release) -> None:
