@@ -24,7 +24,7 @@ ONE = ("-k", "sync", "-w", "1", "--timeout", "2")
 
 COMPUTING = """
 import time
-end = time.thread_time() + 6
+end = time.thread_time() + 4
 while time.thread_time() < end:
     sum(range(1000))
 from apps import app

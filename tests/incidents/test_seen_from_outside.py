@@ -16,7 +16,7 @@ from tests.servers.rooms import prepare
 from tests.servers.server import eventually
 from tests.servers.stories import telling
 from tests.servers.watched import Watched
-from wsgi_contract.report import AcceptQueue, ProcessId, WorkerInfo
+from wsgi_contract.report import AcceptQueue, ProcessId, Report, WorkerInfo
 from wsgi_contract.servers.gunicorn import parse_release
 
 pytestmark = pytest.mark.servers
@@ -83,8 +83,7 @@ def look(release: str, worker_class: str) -> Seen:
         ages = [heartbeat_ages(server, worker.slot) for worker in workers]
         victim = next(worker for worker in workers if worker.slot == 2)
         os.kill(victim.process.pid, signal.SIGKILL)
-        eventually("slot 2 has a successor", lambda: _alive(server.workers()) == 3 and _others(server, victim))
-        report = server.report()
+        report = eventually("slot 2 has a successor", lambda: _whole_without(server.report(), victim))
         with SilentClients("127.0.0.1", server.port, 3):
             eventually("three connections are held", lambda: sum(w.connections or 0 for w in server.workers()) == 3)
             connections = int(sum(server.samples("wsgi_connections").values()))
@@ -110,8 +109,10 @@ def _alive(workers: tuple[WorkerInfo, ...]) -> int:
     return sum(worker.state == "alive" for worker in workers)
 
 
-def _others(server: Watched, victim: WorkerInfo) -> bool:
-    return all(worker.process != victim.process for worker in server.workers())
+def _whole_without(report: Report, victim: WorkerInfo) -> Report | None:
+    """One Report that has three workers alive, and not the victim: two Reports may be of two moments."""
+    workers = report.workers or ()
+    return report if _alive(workers) == 3 and victim.process not in {worker.process for worker in workers} else None
 
 
 def _by_slot(workers: tuple[WorkerInfo, ...]) -> dict[int, ProcessId]:

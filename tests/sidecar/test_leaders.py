@@ -6,9 +6,10 @@ import pytest
 
 from wsgi_contract.policy import Policy
 from wsgi_contract.report import ServerKind
+from wsgi_sidecar.core.departures import Marks, departures
 from wsgi_sidecar.core.gathering import Hints, gather_any
 from wsgi_sidecar.core.leaders import other_kind
-from wsgi_sidecar.core.rules import stuck_arbiter
+from wsgi_sidecar.core.rules import orphan_processes, stuck_arbiter
 from wsgi_sidecar.core.rules.rule import Sight, terms
 from wsgi_sidecar.core.snapshot import Snapshot
 from wsgi_sidecar.testing import AT, MONOTONIC, process
@@ -61,6 +62,23 @@ def test_one_that_serves_alone_is_its_own_worker() -> None:
     seen = gather_any(look(process(10, command=(PYTHON, "-m", "hypercorn", "app:app"))))
     assert seen is not None
     assert [worker.process.id.pid for worker in seen.workers] == [10]
+
+
+def test_what_a_server_started_before_its_workers_is_no_orphan_once_they_are_there() -> None:
+    """As multiprocessing's resource tracker: to end it would be to hurt a healthy server."""
+    leader, tracker = process(10, command=(PYTHON, "-m", "hypercorn", "app:app")), process(11, ppid=10, command=TRACKER)
+    alone = gather_any(look(leader, tracker))
+    workers = (process(12, ppid=10, command=SPAWNED), process(13, ppid=10, command=SPAWNED))
+    served = gather_any(look(leader, tracker, *workers), alone)
+    assert alone is not None
+    assert served is not None
+    assert served.orphans == ()
+    assert departures(alone, served, Marks()) == ((), ())
+    both = [
+        Sight(family=seen, before=None, terms=terms(None, ()), policy=Policy(), closeups={}) for seen in (alone, served)
+    ]
+    memory = orphan_processes.judge(both[1], orphan_processes.judge(both[0], None).memory).memory
+    assert memory.dead == frozenset()
 
 
 def test_gunicorn_leads_before_uwsgi_and_uwsgi_before_the_others() -> None:

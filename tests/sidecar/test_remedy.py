@@ -67,6 +67,12 @@ def test_what_the_rule_spares_waits_with_the_rules_reason() -> None:
     assert (decision.verb, decision.reason) == ("wait", "gunicorn 27.0.1 is not known to freeze")
 
 
+@pytest.mark.parametrize("target", ["worker", "orphan"])
+def test_of_a_server_that_is_watched_only_nothing_is_ended(target: str) -> None:
+    (decision,) = decided(case(target=target), seen=replace(family(worker(1)), untouchable="it is watched only"))
+    assert (decision.verb, decision.reason) == ("wait", "it is watched only")
+
+
 def test_what_no_kill_cures_is_not_killed() -> None:
     assert verbs(case(target=None)) == ["wait"]
 

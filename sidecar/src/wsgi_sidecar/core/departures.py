@@ -224,9 +224,12 @@ def departures(
     Returns:
         Those whose cause is told now; and those that wait for one more look, for a reload may be half done.
     """
-    if before is None or before.master.id != now.master.id:
+    master = now.master.id
+    if before is None or before.master.id != master:
         return tuple(_departure(last) for last in waiting), ()
-    gone = [worker for worker in before.workers if now.worker(worker.process.id) is None]
+    gone = [
+        worker for worker in before.workers if now.worker(worker.process.id) is None and worker.process.id != master
+    ]
     lasts = [_longer(last, now, marks) for last in waiting]
     lasts += [Last(worker=worker, before=before, now=now, marks=marks) for worker in gone]
     told = tuple(_departure(last) for last in lasts if _is_certain(last))

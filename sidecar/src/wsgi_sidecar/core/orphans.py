@@ -60,7 +60,8 @@ def remember(
     def living(remembered: frozenset[ProcessId]) -> frozenset[ProcessId]:
         return frozenset(one for one in remembered if (now := kinship.find(one.pid)) is not None and now.id == one)
 
-    trees = {child.id for worker in workers for child in kinship.descendants(worker)}
+    # A server that serves alone is its own worker until it has others: what it starts by itself is nobody's child.
+    trees = {child.id for worker in workers if worker.id != master.id for child in kinship.descendants(worker)}
     guests = {guest.id for guest in _guests(processes, kinship, master)}
     return Memory(kin=living(before.kin) | trees, guests=living(before.guests) | guests)
 

@@ -110,7 +110,7 @@ def _why_not(case: Case, scene: Scene, doomed: list[Case]) -> str | None:
         return fault.spare or "killing is no cure for this"
     if fault.spare is not None:
         return fault.spare
-    if scene.family.untouchable is not None and fault.target != "orphan":
+    if scene.family.untouchable is not None:
         return scene.family.untouchable
     if policy.only_if_queue and (why := _nobody_waits(case, scene)) is not None:
         return why

@@ -28,7 +28,7 @@ class Lineage:
     Attributes:
         owners: living processes once seen in a worker's tree, with that worker.
         inherited: orphans that were there at the first look.
-        dead: workers seen alive and gone since.
+        dead: workers seen alive and gone since; a server that served alone and has workers now is not gone.
         alive: workers of the last look.
         first: monotonic time at which each orphan was first seen.
     """
@@ -74,7 +74,7 @@ def _remembered(sight: Sight, memory: Lineage | None) -> Lineage:
     return Lineage(
         owners={who: owner for who, owner in before.owners.items() if who in orphans} | trees,
         inherited=frozenset(orphans) if memory is None else before.inherited & orphans,
-        dead=_newest(before.dead | (before.alive - alive)),
+        dead=_newest(before.dead | (before.alive - alive - {family.master.id})),
         alive=alive,
         first={who: before.first.get(who, family.monotonic) for who in orphans},
     )
