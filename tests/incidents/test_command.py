@@ -8,7 +8,7 @@ import pytest
 
 from tests.servers.processes import alive
 from tests.servers.rooms import prepare, room_of
-from tests.servers.server import Server, eventually
+from tests.servers.server import PATIENCE_S, Server, eventually
 from tests.servers.watched import COMMAND, Beside, Watched, events_in
 
 pytestmark = pytest.mark.servers
@@ -153,4 +153,4 @@ def _processes(server: Watched) -> set[object]:
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=2 * PATIENCE_S)
