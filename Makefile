@@ -71,6 +71,10 @@ bench-sidecar: venv ## what a look costs, beside psutil and prometheus-process-e
 bench-healing: venv ## from the fault to the cure, 20 runs each: frozen worker, orphans, stuck arbiter
 	@$(PYTHON) -m benchmarks.healing $(BENCH_ARGS)
 
+.PHONY: bench-roll
+bench-roll: venv ## requests lost per roll of settings under open-loop load: drained apps, and others (our own cluster)
+	@$(PYTHON) -m benchmarks.roll $(BENCH_ARGS)
+
 .PHONY: false-alarms
 false-alarms: venv ## healthy but nasty behaviour over releases and classes: no kill, no false incident
 	@$(PYTHON) -m benchmarks.false_alarms $(BENCH_ARGS)

@@ -16,9 +16,10 @@ GRANTED = {
     ("apps", "deployments"): {"get", "list", "watch", "patch", "create"},
     ("apps", "statefulsets"): {"get", "list", "watch", "patch"},
     ("", "pods"): {"list", "watch"},
+    ("", "pods/eviction"): {"create"},
     ("", "events"): {"create"},
     ("", "services"): {"get", "create", "patch"},
-    ("policy", "poddisruptionbudgets"): {"get", "create", "patch", "delete"},
+    ("policy", "poddisruptionbudgets"): {"list", "get", "create", "patch", "delete"},
     ("monitoring.coreos.com", "podmonitors"): {"get", "create", "patch", "delete"},
 }
 

@@ -15,9 +15,9 @@ from wsgi_operator.core.evidence import Heard, Silence, gather
 from wsgi_operator.core.facts import Facts
 from wsgi_operator.core.notices import event_of, kill_notices
 from wsgi_operator.core.patch import Plan, plan
+from wsgi_operator.core.rollout import rollout
 from wsgi_operator.core.seen import look_at
 from wsgi_operator.core.status import status_of
-from wsgi_operator.core.workload import rollout
 from wsgi_operator.status_model import Status
 from wsgi_operator.testing import container, deployment, pod, server
 

@@ -48,6 +48,7 @@ def test_namespaces_are_separated_by_commas():
         ("REPORT_INTERVAL_SECONDS", "soon"),
         ("REPORT_TIMEOUT_SECONDS", "nan"),
         ("PORT", "70000"),
+        ("ROLLS_AT_ONCE", "0"),
         ("LOG_FORMAT", "xml"),
         ("LOG_LEVEL", "loud"),
         ("ADMISSION", "perhaps"),

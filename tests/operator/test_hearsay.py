@@ -7,8 +7,8 @@ from wsgi_operator.core.evidence import gather
 from wsgi_operator.core.facts import Facts
 from wsgi_operator.core.hearsay import not_taken
 from wsgi_operator.core.patch import plan
+from wsgi_operator.core.rollout import rollout
 from wsgi_operator.core.seen import look_at
-from wsgi_operator.core.workload import rollout
 from wsgi_operator.testing import container, deployment, gunicorn, heard, report, server
 
 

@@ -16,8 +16,8 @@ from wsgi_operator.core.facts import Facts
 from wsgi_operator.core.keyring import Keyring, KeyringError, keyring
 from wsgi_operator.core.patch import plan
 from wsgi_operator.core.pods import pods_of
+from wsgi_operator.core.rollout import rollout
 from wsgi_operator.core.server import Sidecar
-from wsgi_operator.core.workload import rollout
 from wsgi_operator.keys import KeyFolder
 from wsgi_operator.reports import Reports
 from wsgi_operator.testing import IMAGE, NOW, container, deployment, env, heard, pod, report, server, sidecar_of

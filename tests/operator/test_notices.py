@@ -4,8 +4,7 @@ import pytest
 
 from wsgi_contract.settings import Wanted
 from wsgi_operator.core.evidence import gather
-from wsgi_operator.core.notices import change_notices, event_of, kill_notices
-from wsgi_operator.core.record import Change
+from wsgi_operator.core.notices import event_of, kill_notices
 from wsgi_operator.testing import NOW, heard, kill, report, server
 
 BODY = {"metadata": {"name": "shop", "namespace": "default", "uid": "uid-shop"}}
@@ -56,16 +55,6 @@ def test_a_kill_that_was_none_has_its_own_reason(outcome, reason):
 
 def test_a_worker_that_was_gone_already_is_no_event():
     assert notices(kill(outcome="gone")) == ()
-
-
-def test_a_change_is_told_in_words():
-    first = change_notices(server(), NOW, [Change(name="sidecar", before=None, after="x:1")])
-    then = change_notices(server(), NOW, [Change(name="workers", before="2", after="4")])
-    back = change_notices(server(), NOW, [Change(name="workers", before="2", after=None)])
-    assert [n.reason for n in (*first, *then, *back)] == ["Injected", "SettingsChanged", "SettingsChanged"]
-    assert then[0].note == "Deployment web rolls: workers 2 -> 4"
-    assert back[0].note == "Deployment web rolls: workers 2 -> as its owner has it"
-    assert change_notices(server(), NOW, []) == ()
 
 
 def test_a_long_message_fits_into_an_event():

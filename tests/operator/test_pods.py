@@ -57,12 +57,10 @@ def test_a_pinned_setting_is_told_with_the_flag(here: Ground):
     assert (line["pinned"], line["value"], line["wanted"]) == (True, "2", "3")
 
 
-def test_a_pod_without_a_sidecar_is_silent_with_the_kubelets_reason(here: Ground):
-    def silent() -> list[dict[str, str]]:
-        return here.server("no-sidecar")["status"]["pods"]["silent"]  # type: ignore[no-any-return]
-
-    eventually(lambda: "ErrImageNeverPull" in silent()[0]["reason"], within_s=120)
-    assert here.condition("no-sidecar", "Ready")[:2] == ("False", "RollingOut")
+def test_a_sidecar_that_cannot_start_is_taken_out_again_with_the_kubelets_reason(here: Ground):
+    message = here.until("no-sidecar", "Stalled", "True", "RolledBack", within_s=120)
+    assert "container wsgi-sidecar: ErrImageNeverPull" in message
+    assert "The template is its owner's again; it is not tried again until spec changes" in message
     here.adopt("no-sidecar", settings={"workers": 1})
     here.until("no-sidecar", "Ready", "True", within_s=120)
 

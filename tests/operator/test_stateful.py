@@ -10,7 +10,7 @@ import pytest
 from tests.cluster.kube import eventually
 from tests.operator.ground import Ground, deployment
 from wsgi_operator import testing
-from wsgi_operator.core.workload import rollout
+from wsgi_operator.core.rollout import rollout
 
 
 def stateful(strategy: dict[str, Any] | None = None, **status: Any) -> dict[str, Any]:

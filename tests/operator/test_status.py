@@ -7,11 +7,12 @@ from wsgi_contract.settings import Wanted
 from wsgi_operator.core.evidence import gather
 from wsgi_operator.core.facts import Facts
 from wsgi_operator.core.record import Change
+from wsgi_operator.core.rollout import Rollout, rollout
 from wsgi_operator.core.server import Obstacle
 from wsgi_operator.core.status import status_of
-from wsgi_operator.core.workload import Rollout, rollout
 from wsgi_operator.status_model import Status
 from wsgi_operator.testing import (
+    IMAGE,
     NOW,
     deployment,
     gunicorn,
@@ -32,7 +33,8 @@ THEN, LATER = "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"
 
 def facts(*answers, wanted=None, **fields):
     wanted = Wanted(workers=3) if wanted is None else wanted
-    return Facts(**({"generation": 1, "rollout": DONE, "evidence": gather(answers, wanted)} | fields))
+    healthy = {"generation": 1, "rollout": DONE, "evidence": gather(answers, wanted), "image": IMAGE}
+    return Facts(**(healthy | fields))
 
 
 def told(found, before=None, now=THEN):

@@ -28,7 +28,6 @@ from wsgi_operator.keys import KeyFolder
 from wsgi_operator.lease import Candidate
 from wsgi_operator.logs import configure_logs
 from wsgi_operator.metrics import Meters
-from wsgi_operator.mirror import Mirror
 from wsgi_operator.reports import Reports
 from wsgi_operator.watches import WATCHES, keep
 
@@ -81,9 +80,7 @@ async def operate(config: Config) -> None:
                 f"the API server does not know {names.PLURAL}.{names.GROUP}: install the CustomResourceDefinition "
                 "first (kubectl apply -f charts/wsgi-operator/crds)"
             )
-        desk = Desk(
-            config=config, cluster=cluster, reports=reports, meters=meters, bells=bells, mirror=Mirror(bells), keys=keys
-        )
+        desk = Desk(config=config, cluster=cluster, reports=reports, meters=meters, bells=bells, keys=keys)
         async with serve_health(desk.pulse, config.port, meters):
             if not config.lease:
                 await work(desk)

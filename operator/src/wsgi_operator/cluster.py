@@ -4,7 +4,7 @@ In: names, configurations. Out: plain objects as the server gives them, or None 
 per kind of request; what can go wrong with any of them is the connection's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from wsgi_contract import names
@@ -36,6 +36,32 @@ class Cluster(Connection):
         """Whether the API server knows the resource, and lets us list it."""
         scope = f"/namespaces/{namespace}" if namespace else ""
         return await self._get(f"/apis/{names.API_VERSION}{scope}/{names.PLURAL}", {"limit": "1"}) is not None
+
+    async def budgets(self, namespace: str) -> Sequence[Object]:
+        """The PodDisruptionBudgets of a namespace; from the API server's cache, which is cheap."""
+        found = await self._get(
+            f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets", {"resourceVersion": "0"}
+        )
+        return (found or {}).get("items") or ()
+
+    async def evict(self, namespace: str, name: str, uid: str) -> None:
+        """Ask for the end of one pod, with its own grace; its disruption budgets are heeded.
+
+        Raises:
+            kopf.TemporaryError: a budget does not allow it now.
+        """
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace},
+            "deleteOptions": {"preconditions": {"uid": uid}},
+        }
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}/eviction"
+        try:
+            await self._call("POST", path, {}, body, "application/json")
+        except Refused as error:
+            if error.status != 404:
+                raise
 
     async def apply(
         self, config: Mapping[str, Any], resource_version: str | None, manager: str = names.FIELD_MANAGER

@@ -35,6 +35,7 @@ class Config:
         namespaces: those it watches; empty: all.
         report_interval_s: seconds between two looks at one workload's pods.
         report_timeout_s: seconds that one pod has for its answer.
+        rolls_at_once: how many workloads are rolled at a time.
         admission: whether the chart's MutatingAdmissionPolicy gives pods their settings at creation.
         lease: name of the Lease of the one that works, where several operators run; empty: there is but one.
         pod_namespace: our own, where the Lease is.
@@ -51,6 +52,7 @@ class Config:
     namespaces: tuple[str, ...] = ()
     report_interval_s: float = 10.0
     report_timeout_s: float = 3.0
+    rolls_at_once: int = 5
     admission: bool = False
     lease: str = ""
     pod_namespace: str = ""
@@ -95,6 +97,7 @@ def read_config(environ: Mapping[str, str]) -> Config:
         namespaces=_namespaces(environ),
         report_interval_s=_number(environ, "REPORT_INTERVAL_SECONDS", 10.0, 0.5, 3600.0),
         report_timeout_s=_number(environ, "REPORT_TIMEOUT_SECONDS", 3.0, 0.1, 60.0),
+        rolls_at_once=int(_number(environ, "ROLLS_AT_ONCE", 5, 1, 1000)),
         admission=_one_of(environ, "ADMISSION", ("false", "true")) == "true",
         port=int(_number(environ, "PORT", 8080, 0, 65535)),
         log_format=cast("LogFormat", _one_of(environ, "LOG_FORMAT", ("json", "text"))),

@@ -72,6 +72,7 @@ def parse_server(body: Mapping[str, Any], default: Sidecar) -> Server | Obstacle
         app=spec.app.app() if spec.app is not None else None,
         monitoring=spec.monitoring.monitoring(),
         tuner=spec.tuning.mode,
+        terms=spec.tuning.terms(),
     )
 
 

@@ -13,8 +13,10 @@ from wsgi_operator.bells import Bell, Bells
 from wsgi_operator.cluster import Cluster
 from wsgi_operator.config import Config
 from wsgi_operator.core.ration import Ration
+from wsgi_operator.core.record import record_of
 from wsgi_operator.core.settled import Settled
-from wsgi_operator.core.upgrade import Turn
+from wsgi_operator.core.turns import Turns
+from wsgi_operator.disruptions import Disruptions
 from wsgi_operator.health import Pulse
 from wsgi_operator.keys import KeyFolder
 from wsgi_operator.metrics import Meters
@@ -31,13 +33,30 @@ class Desk:
     config: Config
     cluster: Cluster
     reports: Reports
-    mirror: Mirror
     bells: Bells
     pulse: Pulse = field(default_factory=Pulse)
     meters: Meters = field(default_factory=Meters)
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     keys: KeyFolder = field(default_factory=lambda: KeyFolder(None, guards=False))
-    turn: Turn = field(default_factory=Turn)
+    turns: Turns = field(init=False)
+    disruptions: Disruptions = field(init=False)
+    mirror: Mirror = field(init=False)
+
+    def __post_init__(self) -> None:
+        """As many turns as the configuration allows; the mirror tells who has one."""
+        self.turns = Turns(at_once=self.config.rolls_at_once)
+        self.disruptions = Disruptions(self.cluster)
+        self.mirror = Mirror(self.bells, self._count)
+
+    def _count(self, workload: Body) -> None:
+        record, metadata = record_of(workload), workload["metadata"]
+        if record is not None:
+            self.turns.told(record, f"{metadata['namespace']}/{metadata['name']}")
+
+    def ring(self, workload: tuple[str, str, str] | None) -> None:
+        """Have somebody look again: its turn has come; None: nobody waits."""
+        if workload is not None:
+            self.bells.ring(workload)
 
     def lock(self, uid: str) -> asyncio.Lock:
         """The lock of one WSGIServer: its rounds and its restore take turns."""

@@ -28,7 +28,7 @@ async def restore(desk: Desk, body: Body) -> None:
             await _give_back(desk, body)
     desk.locks.pop(uid, None)
     desk.meters.forget(uid)
-    desk.turn.give(uid)
+    desk.ring(desk.turns.forget(uid))
     desk.meters.restores.inc(0 if ours else 1)
 
 

@@ -62,6 +62,11 @@ class Meters:
         self.changes = Counter(
             "wsgi_operator_changes_total", "Times that a workload's template was changed.", registry=registry
         )
+        self.undone = Counter(
+            "wsgi_operator_undone_total",
+            "Times that a change was taken back because its pods did not become ready.",
+            registry=registry,
+        )
         self.restores = Counter(
             "wsgi_operator_restores_total", "Times that a workload was given back.", registry=registry
         )

@@ -11,7 +11,7 @@ what the reader of reports needs.
 import asyncio
 import json
 import zlib
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -48,10 +48,11 @@ class _Packed:
 class Workloads:
     """All workloads of one kind."""
 
-    def __init__(self, kind: str, bells: Bells) -> None:
-        """Nothing is known yet; changes ring the bells of whoever listens to that workload."""
+    def __init__(self, kind: str, bells: Bells, heard: Callable[[Object], None]) -> None:
+        """Nothing is known yet; changes ring the bells of whoever listens to that workload, and are heard."""
         self._kind = kind
         self._bells = bells
+        self._heard = heard
         self._held: dict[tuple[str, str], _Packed] = {}
 
     def look(self, namespace: str, name: str) -> dict[str, Any] | None:
@@ -67,6 +68,7 @@ class Workloads:
             return
         text = json.dumps(dict(body) | {"apiVersion": "apps/v1", "kind": self._kind}, separators=(",", ":"))
         self._held[key] = _Packed(metadata["uid"], metadata["resourceVersion"], zlib.compress(text.encode(), 1))
+        self._heard(body)
         self._ring(key)
 
     def gone(self, body: Object) -> None:
@@ -137,10 +139,10 @@ class Mirror:
         complete: set once all that is in the cluster was told; before, a thing that is missing here may be there.
     """
 
-    def __init__(self, bells: Bells) -> None:
-        """Nothing is known yet."""
+    def __init__(self, bells: Bells, heard: Callable[[Object], None] = lambda _: None) -> None:
+        """Nothing is known yet; `heard` is told of every workload while it is not packed yet."""
         self.complete = asyncio.Event()
-        self.workloads = {kind: Workloads(kind, bells) for kind in ("Deployment", "StatefulSet")}
+        self.workloads = {kind: Workloads(kind, bells, heard) for kind in ("Deployment", "StatefulSet")}
         self.pods = Pods()
 
     def workload(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:

@@ -12,27 +12,29 @@ from typing import Any
 
 import kopf
 
+from wsgi_operator.applying import apply_wanted, zones_of
 from wsgi_operator.bells import Bell, unless
-from wsgi_operator.connection import Conflict, Refused
-from wsgi_operator.core.app_plan import HANDED_OVER, plan_app
+from wsgi_operator.core.brakes import left_behind, unknown_zones
 from wsgi_operator.core.evidence import Evidence, gather
 from wsgi_operator.core.facts import Facts
+from wsgi_operator.core.hazards import hazards_of
 from wsgi_operator.core.image import forbidden
-from wsgi_operator.core.notices import Notice, change_notices, event_of, kill_notices
-from wsgi_operator.core.patch import Plan, plan
+from wsgi_operator.core.notices import Notice, event_of, kill_notices
+from wsgi_operator.core.patch import Plan
 from wsgi_operator.core.pods import pods_for
 from wsgi_operator.core.ration import grant
 from wsgi_operator.core.record import record_of
-from wsgi_operator.core.seen import Seen, look_at
+from wsgi_operator.core.roll_notices import roll_notices
+from wsgi_operator.core.rollout import rollout
+from wsgi_operator.core.seen import look_at
 from wsgi_operator.core.server import Obstacle, Server, owner_of
 from wsgi_operator.core.status import status_of
 from wsgi_operator.core.times import moment
 from wsgi_operator.core.turned import turned
-from wsgi_operator.core.upgrade import held_back, left_behind
-from wsgi_operator.core.workload import rollout
 from wsgi_operator.crd import parse_server
 from wsgi_operator.desk import Body, Desk, Memory
-from wsgi_operator.making import make_children
+from wsgi_operator.making import Outcome, make_children
+from wsgi_operator.rolling import look_after
 
 log = logging.getLogger("wsgi_operator")
 
@@ -48,14 +50,12 @@ async def one_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memory: Me
     verifier = desk.keys.read().verifier(server.uid)
     server = replace(server, sidecar=replace(server.sidecar, verifier=verifier))
     facts = await _act(desk, server, rivals, memory, now)
-    if facts.rollout is None or facts.evidence is None:
-        desk.turn.give(server.uid)
-    else:
-        desk.turn.settle(server.uid, facts.rollout, silent=bool(facts.evidence.silent), now=now)
+    if facts.obstacle is not None:
+        desk.ring(desk.turns.give(server.uid))
     await _tell_status(desk, body, status_of(server, facts, memory.status, _moment(now)), memory)
-    if facts.evidence is not None and facts.changes is not None:
-        told = change_notices(server, *facts.changes) if now - facts.changes[0] < 1800 else ()
-        await _tell_events(desk, body, (*told, *kill_notices(server, facts.evidence, now)), memory)
+    if facts.evidence is not None:
+        notices = (*roll_notices(server, facts, now), *kill_notices(server, facts.evidence, now))
+        await _tell_events(desk, body, notices, memory)
     ready = next(c for c in memory.status["conditions"] if c["type"] == "Ready")["status"] == "True"
     heard, pods = (len(facts.evidence.heard), facts.evidence.pods) if facts.evidence else (0, 0)
     desk.meters.saw(server.uid, ready=ready, reporting=heard, silent=pods - heard)
@@ -63,33 +63,50 @@ async def one_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memory: Me
 
 
 async def _act(desk: Desk, server: Server, rivals: tuple[Body, ...], memory: Memory, now: float) -> Facts:
-    """Bring the workload to what is wanted, hear what its pods say, and apply what only they could tell."""
+    """Bring the workload to what is wanted, hear its pods, see to our roll, apply what only pods could tell."""
     obstacle = _claimed(server, rivals) or forbidden(server, desk.config.repositories)
-    deployment: Body | None = None if obstacle else await _workload(desk, server)
-    if deployment is None and (obstacle is not None or server.app is None):
+    workload: Body | None = None if obstacle else await _workload(desk, server)
+    if workload is None and (obstacle is not None or server.app is None):
         return Facts(generation=server.generation, obstacle=obstacle or _missing(server))
-    applied = await _apply(desk, server, deployment, None, memory, now=now)
+    applied = await apply_wanted(desk, server, workload, None, memory, now=now)
     if isinstance(applied, Obstacle):
         return Facts(generation=server.generation, obstacle=applied)
     beside = await make_children(desk, server, memory)
     evidence = await _listen(desk, server, memory.bell)
-    if rollout(applied[0]).done:
+    workload = await look_after(desk, server, applied[0], evidence, now)
+    if rollout(workload).done:
         seen = look_at(answer.report for answer in evidence.heard)
-        applied = await _apply(desk, server, applied[0], seen, memory, now=now)
+        applied = await apply_wanted(desk, server, workload, seen, memory, now=now)
         if isinstance(applied, Obstacle):
             return Facts(generation=server.generation, obstacle=applied)
-    deployment, made = applied
+        workload = applied[0]
+    return await _facts(desk, server, workload, (applied[1], beside), evidence)
+
+
+async def _facts(
+    desk: Desk, server: Server, workload: Body, outcome: tuple[Plan, Outcome], evidence: Evidence
+) -> Facts:
+    """What the status is told from; what is remembered comes from the workload as it is now."""
+    made, beside = outcome
+    record = record_of(workload)
+    undone = record.undone if record is not None else None
+    upgrade = made.kind == "upgrade"
     return Facts(
         generation=server.generation,
         pending=made.pending,
-        rollout=rollout(deployment),
+        rollout=rollout(workload),
         evidence=evidence,
-        image=made.record.image,
-        waiting=made.held_back or left_behind(server, made.record),
-        runs=made.record.runs,
+        image=record.image if record is not None and not record.out else None,
+        waiting=made.held if upgrade else left_behind(server, record) if record is not None else None,
+        runs=record.runs if record is not None else None,
         stuck=beside.stuck,
         told=(*made.told, *beside.told),
-        changes=(made.record.at, made.record.changes),
+        changes=(record.at, record.changes) if record is not None else None,
+        held=None if upgrade else made.held,
+        roll=record.roll if record is not None else None,
+        undone=undone if undone is not None and undone.answers(server) else None,
+        trouble=unknown_zones(server, zones_of(server)),
+        hazards=hazards_of(workload, server.container, evidence, await desk.disruptions.over(workload)),
     )
 
 
@@ -115,62 +132,6 @@ def _missing(server: Server) -> Obstacle:
         message=f"there is no {server.kind} {server.workload} in namespace {server.namespace}: create it, or correct "
         "spec.workload.name (delete this WSGIServer and create another)",
     )
-
-
-async def _apply(
-    desk: Desk, server: Server, deployment: Body | None, seen: Seen | None, memory: Memory, *, now: float
-) -> tuple[Body, Plan] | Obstacle:
-    """Apply what is planned, if anything is; what the API server refuses is an obstacle with its own words."""
-    made = _plan(desk, server, deployment, seen, memory, now=now)
-    if isinstance(made, Obstacle):
-        return made
-    before = record_of(deployment) if deployment is not None else None
-    if deployment is not None and before is not None and made.upgrade:
-        why = held_back(server, rollout(deployment), desk.turn, now)
-        if why is not None:
-            return deployment, replace(made, needed=False, record=before, held_back=why)
-    if deployment is not None and not made.needed:
-        return deployment, made
-    try:
-        if deployment is not None and made.handed_over is not None:
-            version = deployment["metadata"]["resourceVersion"]
-            deployment = await desk.cluster.apply(made.handed_over, version, HANDED_OVER)
-        version = deployment["metadata"]["resourceVersion"] if deployment is not None else None
-        deployment = await desk.cluster.apply(made.config, version)
-    except Conflict:
-        # Whoever was faster is not in the mirror yet, and would not be for long if the watch has just broken.
-        latest = await desk.cluster.workload(server.kind, server.namespace, server.workload)
-        if latest is not None:
-            desk.mirror.learn(latest)
-        raise
-    except Refused as error:
-        return Obstacle(reason="Refused", message=f"the API server refuses the change: {error}")
-    desk.mirror.learn(deployment)
-    desk.meters.changes.inc()
-    log.info(
-        "applied to %s %s: %s",
-        server.kind,
-        server.workload,
-        ", ".join(f"{change.name} {change.before} -> {change.after}" for change in made.record.changes),
-        extra={"event": "applied", "object": f"{server.namespace}/{server.name}"},
-    )
-    return deployment, made
-
-
-def _plan(
-    desk: Desk, server: Server, live: Body | None, seen: Seen | None, memory: Memory, *, now: float
-) -> Plan | Obstacle:
-    """What to apply to a workload that we make, or to somebody's; thought of once for what has not changed."""
-    if live is None:
-        return plan_app(server, server.app, None, seen=seen, now=now) if server.app is not None else _missing(server)
-    made: Plan | Obstacle | None = memory.settled.plan(server, live, seen)
-    if made is None and server.app is not None:
-        made = plan_app(server, server.app, live, seen=seen, now=now)
-    if made is None:
-        made = plan(server, live, seen=seen, now=now, admission=desk.config.admission)
-    if isinstance(made, Plan):
-        memory.settled.remember(server, live, seen, made)
-    return made
 
 
 async def _listen(desk: Desk, server: Server, bell: Bell) -> Evidence:

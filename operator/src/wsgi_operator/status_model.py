@@ -23,7 +23,7 @@ class _Part(BaseModel):
 class Condition(_Part):
     """One condition."""
 
-    type: str = Field(max_length=316, description="Ready, Injected, Tuned, Reconciling, Stalled or Degraded.")
+    type: str = Field(max_length=316, description="Ready, Injected, Tuned, Reconciling, Stalled, Degraded or RollSafe.")
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
     reason: str = Field(max_length=1024, description="Why, in one word for programs.")
     message: str = Field(max_length=32768, description="Why, in a sentence for people, with what to do.")
@@ -140,6 +140,12 @@ class ChangeLine(_Part):
     what: str = Field(description="A setting, or sidecar, image, app.image, watchdog, identity, server, requests.")
     before: str | None = Field(default=None, description="Value before; absent: it was the owner's.")
     after: str | None = Field(default=None, description="Value after; absent: it is the owner's again.")
+    outcome: Literal["UnderWay", "Kept", "Undone", "Failed"] | None = Field(
+        default=None,
+        description="UnderWay: its roll goes on. Kept: its pods became ready. Undone: they did not, and what was there "
+        "before is applied again. Failed: they did not, and nothing of the operator's was to blame or to undo.",
+    )
+    why: str | None = Field(default=None, description="What the pods said, where they did not become ready.")
 
 
 class NotVisible(_Part):
@@ -171,7 +177,8 @@ class Status(_Part):
         max_length=16,
         description="Ready: the pods run as wanted. Injected: the template carries the sidecar. Reconciling: work goes "
         "on. Stalled: it cannot, until somebody does something. Tuned: the settings in force are the wanted ones. "
-        "Degraded: it works, but not all of it.",
+        "Degraded: it works, but not all of it. RollSafe: nothing in the workload's manifest makes a roll lose "
+        "requests.",
         json_schema_extra=_list_of("type"),
     )
     effective: list[Effective] = Field(

@@ -14,6 +14,7 @@ from wsgi_contract.report import SCHEMA, Counts, Incident, Kill, ProcessId, Repo
 from wsgi_contract.settings import Setting, Wanted
 from wsgi_operator.core.app import App
 from wsgi_operator.core.evidence import Heard, Pod, Silence
+from wsgi_operator.core.patch import Plan, plan
 from wsgi_operator.core.server import Server, Sidecar
 from wsgi_operator.core.workload import all_containers, is_ours
 
@@ -78,6 +79,19 @@ def applied(live: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any
     ours = {"manager": names.FIELD_MANAGER, "operation": "Apply", "fieldsV1": {"f:spec": {}}}
     merged["metadata"]["managedFields"] = [*entries, ours]
     return merged
+
+
+def planned(of: Server | None = None, live: Mapping[str, Any] | None = None, **more: Any) -> Plan:
+    """What would be applied; there is no obstacle."""
+    made = plan(of or server(), live or deployment(), **more)
+    assert isinstance(made, Plan), made
+    return made
+
+
+def adopted(of: Server | None = None, live: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """The Deployment after that was applied."""
+    live = live or deployment()
+    return applied(live, planned(of, live, **more).config)
 
 
 def _merge(live: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:

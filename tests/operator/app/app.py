@@ -1,4 +1,9 @@
-"""Answers everything."""
+"""Answers everything, and does not start with thirteen workers."""
+
+import os
+
+if "--workers=13" in os.environ.get("GUNICORN_CMD_ARGS", ""):
+    raise RuntimeError("thirteen is an unlucky number")
 
 
 def app(environ, start_response):

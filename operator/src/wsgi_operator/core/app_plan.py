@@ -19,6 +19,7 @@ from wsgi_operator.core.lever import Lever, from_reference, statsd_taken, surely
 from wsgi_operator.core.made import is_made_by, not_made_by
 from wsgi_operator.core.patch import Plan, learnt_of, marks, record_for, settled, with_its_image
 from wsgi_operator.core.record import ANNOTATION_APPLIED, Record, dump, record_of
+from wsgi_operator.core.roll import Undone
 from wsgi_operator.core.seen import Seen
 from wsgi_operator.core.server import Obstacle, Server
 from wsgi_operator.core.sidecar import combine, declared_identity, policy_volume, sidecar_container
@@ -29,7 +30,13 @@ HANDED_OVER: Final = f"{names.FIELD_MANAGER}-handed-over"
 
 
 def plan_app(
-    server: Server, app: App, live: Object | None, *, seen: Seen | None = None, now: float = 0.0
+    server: Server,
+    app: App,
+    live: Object | None,
+    *,
+    seen: Seen | None = None,
+    now: float = 0.0,
+    undone: Undone | None = None,
 ) -> Plan | Obstacle:
     """Decide what to apply to the Deployment that we made, or make.
 
@@ -39,6 +46,7 @@ def plan_app(
         live: the Deployment of that name; None: there is none.
         seen: what the pods of this very template report; None: nobody was asked.
         now: Unix seconds; ends up in the record if something changes.
+        undone: what this takes back; None: it takes nothing back.
     """
     if live is not None and not is_made_by(server, live):
         return not_made_by(server, "Deployment")
@@ -56,7 +64,8 @@ def plan_app(
     learnt = learnt_of(declared, record, seen, content, container)
     _carry(content, server, sidecar_container(server, container, combine(declared, learnt), statsd=lever.statsd))
     ours = replace(record_for(server, content, lever, learnt, "gunicorn"), share=True)
-    made = settled(ours, live or {"metadata": {}}, lambda told: _remembering(content, told), now)
+    there = live or {"metadata": {}}
+    made = settled(ours, there, lambda told: _remembering(content, told), now, undone=undone)
     if isinstance(made, Obstacle):
         return made
     return replace(made, told=lever.told, handed_over=_handed_over(app, live))

@@ -39,6 +39,7 @@ def verdicts(server: Server | None, facts: Facts) -> tuple[Verdict, ...]:
         _reconciling(facts, trouble),
         _stalled(trouble),
         _degraded(facts),
+        *_roll_safe(facts),
     )
 
 
@@ -51,6 +52,8 @@ def _ready(server: Server | None, facts: Facts, trouble: Obstacle | None) -> Ver
         return no(trouble.reason, trouble.message)
     if server is None or evidence is None or rollout is None:
         return no("Unknown", "nothing is known yet")
+    if facts.held is not None:
+        return no("Waiting", facts.held)
     if not rollout.done:
         return no("RollingOut", rollout.message)
     if evidence.silent:
@@ -85,7 +88,10 @@ def _injected(server: Server | None, facts: Facts) -> Verdict:
         return Verdict(type="Injected", status=False, reason=obstacle.reason, message=obstacle.message)
     if facts.evidence is not None and (missed := unheeded_pods(facts.evidence)) is not None:
         return Verdict(type="Injected", status=False, reason=missed.reason, message=missed.message)
-    message = f"the template of {server.kind} {server.workload} carries {facts.image or server.sidecar.image}"
+    if facts.image is None:
+        trouble = trouble_of(facts) or Obstacle(reason="Waiting", message=facts.held or "nothing is known yet")
+        return Verdict(type="Injected", status=False, reason=trouble.reason, message=trouble.message)
+    message = f"the template of {server.kind} {server.workload} carries {facts.image}"
     if facts.waiting is not None:
         message += f"; {facts.waiting}"
     return Verdict(type="Injected", status=True, reason="Applied", message=message)
@@ -119,6 +125,8 @@ def _untold(setting: InForce) -> str:
 
 
 def _reconciling(facts: Facts, trouble: Obstacle | None) -> Verdict:
+    if facts.held is not None and trouble is None:
+        return Verdict(type="Reconciling", status=True, reason="Waiting", message=facts.held)
     going = trouble is None and facts.rollout is not None and not facts.rollout.done
     if going and facts.rollout is not None:
         return Verdict(type="Reconciling", status=True, reason="RollingOut", message=facts.rollout.message)
@@ -172,3 +180,14 @@ def _silent(evidence: Evidence) -> str:
 def _without_server(evidence: Evidence) -> str:
     pods = ", ".join(evidence.without_server[:3])
     return f"the sidecar sees no WSGI server in {pods}: is spec.workload.container the one that it runs in?"
+
+
+def _roll_safe(facts: Facts) -> tuple[Verdict, ...]:
+    """Whether a roll of this workload, whoever begins it, loses requests; nothing where nobody looked."""
+    if facts.hazards is None:
+        return ()
+    if not facts.hazards:
+        message = "nothing in the manifest makes a roll lose requests"
+        return (Verdict(type="RollSafe", status=True, reason="Drained", message=message),)
+    message = ". ".join(hazard.message for hazard in facts.hazards)
+    return (Verdict(type="RollSafe", status=False, reason=facts.hazards[0].reason, message=message),)

@@ -28,6 +28,12 @@ class Pod:
         token: the one that we have; None: it needs none.
         order: id of the order to change settings in place that it was given; None: none.
         workload: kind and name of what it was made for; None: nobody's, somebody made it by hand.
+        created: Unix seconds; 0: not told.
+        ready_since: Unix seconds; None: it is not ready.
+        restarts: of all its containers.
+        trouble: what keeps it from being ready, in the kubelet's words; None: nothing that anybody tells of.
+        hopeless: whether that trouble will not pass by itself.
+        revision: of the template that it was made from, where a StatefulSet says so.
     """
 
     name: str
@@ -39,6 +45,12 @@ class Pod:
     token: str | None = field(default=None, repr=False)
     order: str | None = None
     workload: tuple[str, str] | None = None
+    created: float = 0.0
+    ready_since: float | None = None
+    restarts: int = 0
+    trouble: str | None = None
+    hopeless: bool = False
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,10 +130,14 @@ class Evidence:
         found = [(answer.pod, incident) for answer in self.heard for incident in answer.report.incidents]
         return tuple(sorted(found, key=lambda pair: (pair[1].ended_at is not None, -pair[1].since, pair[0].name)))
 
+    def all_pods(self) -> tuple[Pod, ...]:
+        """Those that reported, and those that did not."""
+        answers: tuple[Answer, ...] = (*self.heard, *self.silent)
+        return tuple(answer.pod for answer in answers)
+
     def unheeded(self) -> tuple[Pod, ...]:
         """The pods that were made without the settings that their annotations order."""
-        answers: tuple[Answer, ...] = (*self.heard, *self.silent)
-        return tuple(answer.pod for answer in answers if answer.pod.unheeded)
+        return tuple(pod for pod in self.all_pods() if pod.unheeded)
 
     def ajar(self) -> tuple[Pod, ...]:
         """The pods that answer anybody, although they were told to ask for a token."""

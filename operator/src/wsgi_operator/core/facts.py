@@ -6,9 +6,11 @@ In: nothing. Out: `Facts`. Rule: what a round did not come to know is None.
 from dataclasses import dataclass
 
 from wsgi_operator.core.evidence import Evidence
+from wsgi_operator.core.hazards import Hazard
 from wsgi_operator.core.record import Change
+from wsgi_operator.core.roll import Roll, Undone
+from wsgi_operator.core.rollout import Rollout
 from wsgi_operator.core.server import Obstacle, Runs
-from wsgi_operator.core.workload import Rollout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,11 @@ class Facts:
         stuck: what else is in the way, although the workload carries what it should.
         told: what was wanted and cannot be had, although nothing is in the way.
         changes: when the last apply was (Unix seconds) and what it changed; None: there was none.
+        held: why a change does not begin yet; None: nothing waits.
+        roll: the last roll that we began; None: none is known.
+        undone: what is asked for, was tried and taken back; None: nothing is.
+        trouble: what is wrong with the spec although all else goes on; None: nothing is.
+        hazards: why a roll of this workload loses requests; None: nobody looked.
     """
 
     generation: int
@@ -40,3 +47,8 @@ class Facts:
     stuck: Obstacle | None = None
     told: tuple[Obstacle, ...] = ()
     changes: tuple[float, tuple[Change, ...]] | None = None
+    held: str | None = None
+    roll: Roll | None = None
+    undone: Undone | None = None
+    trouble: Obstacle | None = None
+    hazards: tuple[Hazard, ...] | None = None

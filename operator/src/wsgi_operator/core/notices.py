@@ -1,6 +1,6 @@
-"""Which Events to post: every kill and every change once, on the WSGIServer and, for kills, on the pod.
+"""Which Events to post: every kill once, on the WSGIServer and on the pod.
 
-In: Evidence, the record of the last apply, and what time it is. Out: `Notice` values. Rule: a notice's key is made from
+In: Evidence, and what time it is. Out: `Notice` values. Rule: a notice's key is made from
 what it tells of (pod uid, the kill's id and time; the time of the apply), never from when it is told: so a restarted
 operator makes the same names, and the API server refuses the second.
 """
@@ -14,7 +14,6 @@ from wsgi_contract import names
 from wsgi_contract.report import Kill, KillOutcome
 from wsgi_operator.core.clip import clip
 from wsgi_operator.core.evidence import Evidence, Pod
-from wsgi_operator.core.record import Change
 from wsgi_operator.core.server import Server
 from wsgi_operator.core.times import moment
 
@@ -85,31 +84,6 @@ def _end(kill: Kill) -> str:
         return f" ({len(kill.survivors)} processes survived: {', '.join(str(p.pid) for p in kill.survivors[:5])})"
     count = "1 process" if kill.processes == 1 else f"{kill.processes} processes"
     return f" ({count} ended in {kill.duration_s:.2f} s)" if kill.outcome == "killed" else ""
-
-
-def change_notices(server: Server, at: float, changes: Iterable[Change]) -> tuple[Notice, ...]:
-    """What to tell of the last apply; nothing where it changed nothing that the user asked for."""
-    told = tuple(changes)
-    if not told:
-        return ()
-    first = any(change.name == "sidecar" for change in told)
-    words = ", ".join(_words(change) for change in told)
-    return (
-        Notice(
-            key=f"{server.uid}/change/{at:.3f}/{words}",
-            pod=None,
-            kind="Normal",
-            reason="Injected" if first else "SettingsChanged",
-            note=clip(f"{server.kind} {server.workload} rolls: {words}"),
-            at=at,
-        ),
-    )
-
-
-def _words(change: Change) -> str:
-    if change.before is None:
-        return f"{change.name} {change.after}"
-    return f"{change.name} {change.before} -> {change.after or 'as its owner has it'}"
 
 
 def restored_notice(server_uid: str, workload: str, at: float) -> Notice:

@@ -12,6 +12,7 @@ from typing import Any
 from wsgi_contract import names
 from wsgi_contract.policy import dump_policy
 from wsgi_operator.core.admission import orders
+from wsgi_operator.core.begun import Reason, kind_of, remembered
 from wsgi_operator.core.changes import told
 from wsgi_operator.core.contest import undo
 from wsgi_operator.core.cover import covers
@@ -19,6 +20,7 @@ from wsgi_operator.core.digest import digest
 from wsgi_operator.core.in_the_way import in_the_way
 from wsgi_operator.core.lever import Lever, lever_of, place_of
 from wsgi_operator.core.record import ANNOTATION_APPLIED, Kept, Original, Record, dump, original_of, record_of
+from wsgi_operator.core.roll import COUNTED, Undone, wished_sidecar
 from wsgi_operator.core.seen import Seen
 from wsgi_operator.core.server import Obstacle, Runs, Server
 from wsgi_operator.core.sidecar import (
@@ -31,11 +33,9 @@ from wsgi_operator.core.sidecar import (
     policy_volume,
     sidecar_container,
 )
-from wsgi_operator.core.upgrade import is_upgrade
 from wsgi_operator.core.workload import (
     SHARE_PATH,
     Object,
-    all_containers,
     find_container,
     is_ours,
     owners,
@@ -53,8 +53,8 @@ class Plan:
         record: what the workload will tell of it.
         pending: whether the settings must wait until a report has told what `GUNICORN_CMD_ARGS` image or envFrom set:
             a variable in the template would silently replace them.
-        upgrade: whether it would roll a workload of which nobody asked that.
-        held_back: why that does not happen now; None: it may.
+        kind: why the template changes; `repair` where somebody else changed it, None where it stays.
+        held: why that does not happen now; None: it may.
         told: what was wanted and cannot be had.
         handed_over: what somebody else's field manager must hold before, so that our giving it up does not remove it.
     """
@@ -63,14 +63,20 @@ class Plan:
     needed: bool
     record: Record
     pending: bool = False
-    upgrade: bool = False
-    held_back: str | None = None
+    kind: Reason | None = None
+    held: str | None = None
     told: tuple[Obstacle, ...] = ()
     handed_over: Mapping[str, Any] | None = None
 
 
 def plan(
-    server: Server, deployment: Object, *, seen: Seen | None = None, now: float = 0.0, admission: bool = False
+    server: Server,
+    deployment: Object,
+    *,
+    seen: Seen | None = None,
+    now: float = 0.0,
+    admission: bool = False,
+    undone: Undone | None = None,
 ) -> Plan | Obstacle:
     """Decide what to apply to a workload of somebody's.
 
@@ -81,12 +87,13 @@ def plan(
         now: Unix seconds; ends up in the record if something changes.
         admission: whether the cluster has the policy that gives pods their settings at creation. A template that
             overrides a value of its owner's already stays with that way: to put the value back would hand it to nobody.
+        undone: what this takes back; None: it takes nothing back.
     """
     admission = admission and original_of(deployment) is None
     container = find_container(deployment, server.container)
     if isinstance(container, Obstacle):
         return container
-    record = record_of(deployment)
+    record = applied_to(deployment)
     obstacle = in_the_way(server, deployment, record)
     if obstacle is not None:
         return obstacle
@@ -102,7 +109,9 @@ def plan(
         template["metadata"]["annotations"] |= orders(container["name"], lever.ordered, lever.inherited)
     original = Original(container=container["name"], variables=lever.kept, share=share_kept)
     ours = replace(record_for(server, template, lever, learnt, runs), share=share)
-    made = settled(ours, deployment, lambda record: _configuration(server, template, record, original), now)
+    made = settled(
+        ours, deployment, lambda record: _configuration(server, template, record, original), now, undone=undone
+    )
     return made if isinstance(made, Obstacle) else replace(made, told=lever.told, pending=lever.pending)
 
 
@@ -140,14 +149,28 @@ def record_for(server: Server, content: Object, lever: Lever, learnt: Identity, 
         settings={} if lever.pending else dict(server.wanted.items()),
         policy=dump_policy(server.policy),
         image=server.sidecar.image,
+        sidecar=wished_sidecar(server),
         learnt=learnt,
         inherited=lever.inherited,
-        requests=None if requests is None or not lever.statsd else requests.forward or "counted",
+        requests=None if requests is None or not lever.statsd else requests.forward or COUNTED,
         app=server.app.image if server.app else None,
     )
 
 
-def settled(record: Record, live: Object, write: Callable[[Record], Mapping[str, Any]], now: float) -> Plan | Obstacle:
+def applied_to(live: Object) -> Record | None:
+    """What the template carries of ours by the record; None: nothing, also where it was taken out again."""
+    record = record_of(live)
+    return None if record is None or record.out else record
+
+
+def settled(
+    record: Record,
+    live: Object,
+    write: Callable[[Record], Mapping[str, Any]],
+    now: float,
+    *,
+    undone: Undone | None = None,
+) -> Plan | Obstacle:
     """The plan, once it is known whether anything changes, and why.
 
     Args:
@@ -155,23 +178,23 @@ def settled(record: Record, live: Object, write: Callable[[Record], Mapping[str,
         live: the workload.
         write: the apply configuration with a record in it.
         now: Unix seconds.
+        undone: what this takes back; None: it takes nothing back.
     """
-    before = record_of(live)
+    before = applied_to(live)
     ours = told(before, record, now)
+    template = write(ours)["spec"]["template"]
+    stays = covers(live, {"spec": {"template": template}})
+    kind = "undo" if undone is not None else kind_of(before, ours, live, template, stays=stays)
+    ours = remembered(ours, live, before=before, kind=kind, undone=undone, now=now)
     config = write(ours)
     untouched = not any(map(is_ours, live["metadata"].get("managedFields") or ()))
     needed = untouched or not covers(live, config)
-    if needed and before is not None and not ours.news(before) and not covers(live, {"spec": config["spec"]}):
-        undone = undo(ours, before, live, now)
-        if isinstance(undone, Obstacle):
-            return undone
-        ours, config = undone, write(undone)
-    upgrade = needed and is_upgrade(before, ours) and _carries_sidecar(live)
-    return Plan(config=config, needed=needed, record=ours, upgrade=upgrade)
-
-
-def _carries_sidecar(deployment: Object) -> bool:
-    return any(container["name"] == names.SIDECAR_CONTAINER for container in all_containers(deployment))
+    if needed and kind in ("upgrade", "repair") and before is not None and not ours.news(before) and not stays:
+        contested = undo(ours, before, live, now)
+        if isinstance(contested, Obstacle):
+            return contested
+        ours, config = contested, write(contested)
+    return Plan(config=config, needed=needed, record=ours, kind=kind)
 
 
 def _share(deployment: Object, record: Record | None, *, admission: bool) -> tuple[bool, Kept | None]:

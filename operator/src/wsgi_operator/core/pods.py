@@ -11,6 +11,8 @@ from wsgi_contract import names
 from wsgi_contract.in_place import OrderError, parse_order
 from wsgi_operator.core.admission import unheeded
 from wsgi_operator.core.evidence import Pod
+from wsgi_operator.core.times import seconds
+from wsgi_operator.core.unready import is_hopeless, trouble_of, unscheduled
 
 
 def pods_of(objects: Iterable[Mapping[str, Any]]) -> tuple[Pod, ...]:
@@ -39,7 +41,24 @@ def _pod(body: Mapping[str, Any]) -> Pod:
         verifiers=tuple(annotations.get(names.ANNOTATION_VERIFIERS, "").split()),
         workload=_workload(body["metadata"]),
         order=_order(annotations.get(names.ANNOTATION_ORDER, "")),
+        created=seconds(body["metadata"].get("creationTimestamp")) or 0.0,
+        ready_since=_ready_since(status),
+        restarts=sum(container.get("restartCount", 0) for container in _containers(status)),
+        trouble=trouble_of(status),
+        hopeless=is_hopeless(status),
+        revision=(body["metadata"].get("labels") or {}).get("controller-revision-hash"),
     )
+
+
+def _ready_since(status: Mapping[str, Any]) -> float | None:
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == "Ready" and condition.get("status") == "True":
+            return seconds(condition.get("lastTransitionTime")) or 0.0
+    return None
+
+
+def _containers(status: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    return (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
 
 
 def _order(text: str) -> str | None:
@@ -66,7 +85,7 @@ def _waiting(status: Mapping[str, Any]) -> str | None:
     containers = status.get("initContainerStatuses") or ()
     sidecar = next((c for c in containers if c["name"] == names.SIDECAR_CONTAINER), None)
     if sidecar is None:
-        return _unscheduled(status) or "the sidecar has not started yet"
+        return unscheduled(status) or "the sidecar has not started yet"
     state = sidecar.get("state") or {}
     if "running" in state:
         return None
@@ -74,10 +93,3 @@ def _waiting(status: Mapping[str, Any]) -> str | None:
     detail = state.get(word) or {}
     said = ": ".join(part for part in (detail.get("reason"), detail.get("message")) if part)
     return f"the sidecar is {word}" + (f" ({said})" if said else "")
-
-
-def _unscheduled(status: Mapping[str, Any]) -> str | None:
-    for condition in status.get("conditions") or ():
-        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return f"the pod is not scheduled: {condition.get('message') or condition.get('reason')}"
-    return None

@@ -6,11 +6,12 @@ of another template than the one they sit on.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from wsgi_contract import names
+from wsgi_operator.core.roll import Roll, Undone, Wish, roll_from, undone_from, wish_from
 from wsgi_operator.core.server import Runs
 from wsgi_operator.core.sidecar import Identity
 from wsgi_operator.core.workload import Object, Owner, annotations
@@ -31,6 +32,13 @@ class Change:
     name: str
     before: str | None
     after: str | None
+
+    @property
+    def words(self) -> str:
+        """In a few words."""
+        if self.before is None:
+            return f"{self.name} {self.after}"
+        return f"{self.name} {self.before} -> {self.after or 'as its owner has it'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +64,10 @@ class Record:
         drift_at: when that was last, Unix seconds.
         at: when something changed last, Unix seconds.
         changes: what that was; status and Events tell it from here, so a crash right after the apply loses nothing.
+        sidecar: all that was wished of the sidecar at that time; None: an operator wrote this that kept no wishes.
+        roll: that this apply began, or the last one before it; None: none since this is kept.
+        before: what to go back to if that roll fails; None: the owner's template alone.
+        undone: the last change that was taken back; None: none, or something else was asked for since.
     """
 
     server: str
@@ -76,6 +88,22 @@ class Record:
     drift_at: float = 0.0
     at: float = 0.0
     changes: tuple[Change, ...] = ()
+    sidecar: Mapping[str, Any] | None = None
+    roll: Roll | None = None
+    before: Wish | None = None
+    undone: Undone | None = None
+
+    @property
+    def wish(self) -> Wish | None:
+        """What was asked for; None where that was not kept."""
+        if self.sidecar is None:
+            return None
+        return Wish(settings=self.settings, policy=self.policy, sidecar=self.sidecar, requests=self.requests)
+
+    @property
+    def out(self) -> bool:
+        """Whether the sidecar was taken out again, so that nothing but this record is ours."""
+        return self.undone is not None and self.undone.out
 
     def news(self, before: "Record") -> bool:
         """Whether there is a reason for a new template other than that somebody changed it.
@@ -118,6 +146,11 @@ class Original:
         return bool(self.variables) or self.share is not None
 
 
+def all_told(changes: Iterable[Change]) -> str:
+    """All of them in one line."""
+    return ", ".join(change.words for change in changes)
+
+
 def dump(value: Record | Original) -> str:
     """As stable JSON."""
     return json.dumps(asdict(value), sort_keys=True, separators=(",", ":"))
@@ -130,7 +163,14 @@ def record_of(deployment: Object) -> Record | None:
         if not raw:
             return None
         changes = tuple(Change(**change) for change in raw["changes"])
-        return Record(**(raw | {"learnt": Identity(**raw["learnt"]), "changes": changes}))
+        parts = {
+            "learnt": Identity(**raw["learnt"]),
+            "changes": changes,
+            "roll": roll_from(raw.get("roll")),
+            "before": wish_from(raw.get("before")),
+            "undone": undone_from(raw.get("undone")),
+        }
+        return Record(**(raw | parts))
     except (TypeError, KeyError):
         return None
 

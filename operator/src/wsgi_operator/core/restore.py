@@ -27,13 +27,18 @@ from wsgi_operator.core.workload import (
     pod_spec,
 )
 
-_ANNOTATIONS: Final = (names.ANNOTATION_POLICY, names.ANNOTATION_VERIFIERS, *ORDERS)
+TEMPLATE_ANNOTATIONS: Final = (names.ANNOTATION_POLICY, names.ANNOTATION_VERIFIERS, *ORDERS)
 
 
-def taken_out(deployment: Object) -> Mapping[str, Any] | None:
+def taken_out(deployment: Object, keep: Record | None = None) -> Mapping[str, Any] | None:
     """The apply configuration that leaves the template as its owner wrote it.
 
-    None where the template holds nothing of ours any more.
+    Args:
+        deployment: as it is now.
+        keep: what is to be remembered on the workload all the same; None: nothing.
+
+    Returns:
+        None where the template holds nothing of ours any more.
     """
     record, original = record_of(deployment), original_of(deployment)
     if not _ours(deployment) or (record is None and original is not None):
@@ -43,9 +48,11 @@ def taken_out(deployment: Object) -> Mapping[str, Any] | None:
         "namespace": deployment["metadata"]["namespace"],
     }
     config: dict[str, Any] = {"apiVersion": "apps/v1", "kind": deployment["kind"], "metadata": metadata}
+    if keep is not None:
+        metadata["annotations"] = {ANNOTATION_APPLIED: dump(keep)}
     if record is None or not original:
         return config
-    metadata["annotations"] = {names.ANNOTATION_ORIGINAL: dump(original)}
+    metadata["annotations"] = metadata.get("annotations", {}) | {names.ANNOTATION_ORIGINAL: dump(original)}
     spec = _put_back(deployment, record, original)
     return config | ({"spec": {"template": {"spec": spec}}} if spec else {})
 
@@ -73,7 +80,7 @@ def _entry(name: str, kept: Kept) -> Object:
     return {"name": name} | ({"value": kept.value} if kept.value is not None else {})
 
 
-def cut_out(deployment: Object) -> Mapping[str, Any] | None:
+def cut_out(deployment: Object, keep: Record | None = None) -> Mapping[str, Any] | None:
     """The merge patch that takes ours out where giving up our fields does not.
 
     That is where somebody wiped managedFields: then the API server holds all that stood there for somebody else's. None
@@ -85,24 +92,26 @@ def cut_out(deployment: Object) -> Mapping[str, Any] | None:
     original = original_of(deployment) or Original(container="")
     spec, metadata = pod_spec(deployment), deployment["metadata"]
     pod: dict[str, Any] = {
-        "initContainers": _without(spec.get("initContainers"), names.SIDECAR_CONTAINER),
-        "volumes": _without(spec.get("volumes"), POLICY_VOLUME),
-        "containers": [_cleared(container, record, original) for container in spec["containers"]],
+        "initContainers": without(spec.get("initContainers"), names.SIDECAR_CONTAINER),
+        "volumes": without(spec.get("volumes"), POLICY_VOLUME),
+        "containers": [cleared(container, record, original) for container in spec["containers"]],
     }
     if record.share:
         pod["shareProcessNamespace"] = original.share.value if original.share else None
-    theirs = {"labels": {names.LABEL_SERVER: None}, "annotations": dict.fromkeys(_ANNOTATIONS)}
+    kept = None if keep is None else dump(keep)
+    theirs = {"labels": {names.LABEL_SERVER: None}, "annotations": dict.fromkeys(TEMPLATE_ANNOTATIONS)}
     return {
-        "metadata": {"resourceVersion": metadata["resourceVersion"], "annotations": {ANNOTATION_APPLIED: None}},
+        "metadata": {"resourceVersion": metadata["resourceVersion"], "annotations": {ANNOTATION_APPLIED: kept}},
         "spec": {"template": {"metadata": theirs, "spec": pod}},
     }
 
 
-def _without(items: Sequence[Object] | None, name: str) -> list[Object] | None:
+def without(items: Sequence[Object] | None, name: str) -> list[Object] | None:
+    """The items but one; None for none."""
     return [item for item in items or () if item["name"] != name] or None
 
 
-def _cleared(container: Object, record: Record, original: Original) -> Object:
+def cleared(container: Object, record: Record, original: Original) -> Object:
     """The container with the owner's own variables, or none, where ours stand."""
     ours = [
         entry

@@ -12,6 +12,7 @@ from wsgi_contract import names
 from wsgi_contract.policy import Policy
 from wsgi_contract.settings import SettingName, Wanted
 from wsgi_operator.core.app import App, Monitoring
+from wsgi_operator.core.windows import Window
 
 UpgradePolicy = Literal["Automatic", "OnNextChange", "Manual"]
 Kind = Literal["Deployment", "StatefulSet"]
@@ -73,6 +74,21 @@ class Sidecar:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """On which terms a change is made: when it may begin, and how long its roll may take.
+
+    Attributes:
+        windows: in one of which it must begin; none: at any time.
+        cooldown_s: seconds from the end of one change to the beginning of the next.
+        ready_within_s: seconds without a new pod that became ready after which a roll has failed.
+    """
+
+    windows: tuple[Window, ...] = ()
+    cooldown_s: float = 0.0
+    ready_within_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     """One WSGIServer.
 
@@ -92,6 +108,7 @@ class Server:
         app: what to make the workload for; None: the workload is there, and its owner's.
         monitoring: who hears what the sidecars see.
         tuner: whether a tuner is asked for, and how it should work.
+        terms: on which a change is made.
     """
 
     namespace: str
@@ -109,6 +126,7 @@ class Server:
     app: App | None = None
     monitoring: Monitoring = field(default_factory=Monitoring)
     tuner: Tuner = "Off"
+    terms: Terms = Terms()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

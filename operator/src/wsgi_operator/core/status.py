@@ -11,13 +11,12 @@ from wsgi_operator.core.clip import MESSAGE_LENGTH, clip
 from wsgi_operator.core.conditions import Verdict, verdicts
 from wsgi_operator.core.evidence import Evidence, InForce
 from wsgi_operator.core.facts import Facts
-from wsgi_operator.core.record import Change
+from wsgi_operator.core.history import history
 from wsgi_operator.core.server import SPEC_NAMES, Server
 from wsgi_operator.core.times import moment
 
 _SILENT: Final = 20
 _INCIDENTS: Final = 10
-_CHANGES: Final = 10
 _UNKNOWNS: Final = 10
 _WORD: Final = 128
 _COUNTABLE: Final = 2**53 - 1  # a pod may count as far as JSON does, ten thousand such pods further than an int64
@@ -53,7 +52,7 @@ def status_of(server: Server | None, facts: Facts, before: Mapping[str, Any], no
     saturation = _saturation(evidence, before.get("saturation"))
     if saturation is not None:
         status["saturation"] = saturation
-    changes = _changes(before.get("lastChanges") or (), facts.changes)
+    changes = history(before.get("lastChanges") or (), facts)
     return status | ({"lastChanges": changes} if changes else {})
 
 
@@ -138,18 +137,3 @@ def _incidents(evidence: Evidence) -> dict[str, Any]:
         "kills": sum(kill.outcome in ("killed", "survived") for _, kill in evidence.kills()),
         "recent": lines,
     }
-
-
-def _changes(
-    before: Sequence[Mapping[str, Any]], last: tuple[float, tuple[Change, ...]] | None
-) -> list[dict[str, Any]]:
-    """The changes told so far and those of the last apply, unless they were told already."""
-    told = [dict(line) for line in before]
-    at, changes = last or (None, ())
-    new = [_change(moment(at), change) for change in changes]
-    return ([line for line in new if line not in told] + told)[:_CHANGES]
-
-
-def _change(at: str | None, change: Change) -> dict[str, Any]:
-    line = {"at": at, "what": change.name, "before": change.before, "after": change.after}
-    return {key: value for key, value in line.items() if value is not None}

@@ -9,16 +9,19 @@ from wsgi_operator.core.evidence import Evidence, InForce
 from wsgi_operator.core.facts import Facts
 from wsgi_operator.core.hearsay import not_taken
 from wsgi_operator.core.server import RUNS, SPEC_NAMES, Obstacle, Runs
+from wsgi_operator.core.words import undone_words
 
 
 def trouble_of(facts: Facts) -> Obstacle | None:
     """What will not pass by itself."""
     if facts.obstacle is not None:
         return facts.obstacle
-    if facts.rollout is not None and facts.rollout.failed:
-        return Obstacle(reason="RolloutFailed", message=facts.rollout.message)
+    if (failed := _failed(facts)) is not None:
+        return failed
     if facts.stuck is not None:
         return facts.stuck
+    if facts.trouble is not None:
+        return facts.trouble
     if facts.evidence is None or facts.rollout is None or not facts.rollout.done:
         return None
     if (missed := unheeded_pods(facts.evidence)) is not None:
@@ -29,6 +32,20 @@ def trouble_of(facts: Facts) -> Obstacle | None:
     if pinned:
         return Obstacle(reason="SettingPinned", message="; ".join(_pinned(setting, facts.runs) for setting in pinned))
     return _blind(facts.evidence) if facts.pending else None
+
+
+def _failed(facts: Facts) -> Obstacle | None:
+    """A roll that does not come to its end, or was undone for that."""
+    again = facts.roll.why if facts.roll is not None and facts.roll.outcome == "Failed" else ""
+    done = facts.rollout is None or facts.rollout.done
+    if facts.undone is not None:
+        message = undone_words(facts.undone)
+        return Obstacle(reason="RolledBack", message=message if done or not again else f"{message}. {again}")
+    if not done and again:
+        return Obstacle(reason="RolloutFailed", message=again)
+    if facts.rollout is not None and facts.rollout.failed:
+        return Obstacle(reason="RolloutFailed", message=facts.rollout.message)
+    return None
 
 
 def unheeded_pods(evidence: Evidence) -> Obstacle | None:

@@ -1,6 +1,6 @@
-"""Reading a Deployment: its container, its environment, its ownership, its roll.
+"""Reading a Deployment: its container, its environment, its ownership.
 
-In: a Deployment as the API server gives it. Out: parts of it, `Rollout`, or an `Obstacle`. Rule: nothing is guessed: a
+In: a Deployment as the API server gives it. Out: parts of it, or an `Obstacle`. Rule: nothing is guessed: a
 container that cannot be told from others is an obstacle with their names in it.
 """
 
@@ -60,6 +60,11 @@ def all_containers(deployment: Object) -> Iterator[Object]:
     yield from spec["containers"]
 
 
+def carries_sidecar(deployment: Object) -> bool:
+    """Whether the template has the sidecar's container, whoever put it there."""
+    return any(container["name"] == names.SIDECAR_CONTAINER for container in all_containers(deployment))
+
+
 def env_entry(container: Object, name: str) -> Object | None:
     """The container's own entry for an environment variable, of several the one that the kubelet takes: the last."""
     return next((entry for entry in reversed(container.get("env") or ()) if entry["name"] == name), None)
@@ -102,57 +107,3 @@ def _has(fields: Object, path: Sequence[str]) -> bool:
             return False
         fields = fields[part]
     return True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rollout:
-    """How far the Deployment's own rolling update is.
-
-    Attributes:
-        done: all pods are of the current template and available.
-        failed: the Deployment's controller gave up (progressDeadlineSeconds).
-        message: as a person reads it.
-    """
-
-    done: bool
-    failed: bool
-    message: str
-
-
-def rollout(workload: Object) -> Rollout:
-    """How far the roll is, by the rules of `kubectl rollout status`."""
-    status, replicas = workload.get("status") or {}, workload["spec"].get("replicas", 1)
-    stuck = next((c for c in status.get("conditions") or () if c.get("reason") == "ProgressDeadlineExceeded"), None)
-    if stuck is not None:
-        return Rollout(done=False, failed=True, message=f"the roll does not go on: {stuck.get('message', '')}")
-    if status.get("observedGeneration", 0) < workload["metadata"].get("generation", 0):
-        return Rollout(done=False, failed=False, message="the roll is about to begin")
-    missing = _stateful(workload, replicas) if workload["kind"] == "StatefulSet" else _stateless(status, replicas)
-    if missing is not None:
-        return Rollout(done=False, failed=False, message=missing)
-    return Rollout(done=True, failed=False, message=f"all {replicas} pods carry the template")
-
-
-def _stateless(status: Object, replicas: int) -> str | None:
-    """What a Deployment's roll still misses."""
-    updated, total = status.get("updatedReplicas", 0), status.get("replicas", 0)
-    available = status.get("availableReplicas", 0)
-    if updated < replicas:
-        return f"{updated} of {replicas} pods carry the new template"
-    if total > updated:
-        return f"{total - updated} old pods are still to end"
-    return f"{available} of {replicas} pods are available" if available < replicas else None
-
-
-def _stateful(workload: Object, replicas: int) -> str | None:
-    """What a StatefulSet's roll still misses; its pods are replaced one by one, or by hand."""
-    status, strategy = workload.get("status") or {}, workload["spec"].get("updateStrategy") or {}
-    partition = (strategy.get("rollingUpdate") or {}).get("partition") or 0
-    same = status.get("currentRevision") == status.get("updateRevision")
-    updated = status.get("currentReplicas", 0) if same else status.get("updatedReplicas", 0)
-    available = status.get("availableReplicas", 0)
-    wanted = replicas if strategy.get("type") == "OnDelete" else max(replicas - partition, 0)
-    if updated < wanted:
-        by_hand = ": its updateStrategy is OnDelete, delete the others" if strategy.get("type") == "OnDelete" else ""
-        return f"{updated} of {wanted} pods carry the new template{by_hand}"
-    return f"{available} of {replicas} pods are available" if available < replicas else None

@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from wsgi_operator.core.server import Terms
+from wsgi_operator.core.windows import Window
 from wsgi_operator.resource.part import DAY_S, Part, list_of, ruled
 from wsgi_operator.schema import Rule
 
@@ -94,6 +96,14 @@ class TuningSpec(Part):
         default=600,
         ge=10,
         le=DAY_S,
-        description="Seconds within which a roll that a change began must have made pods that are ready; otherwise it "
-        "is undone, and the settings that it brought are not tried again until the spec changes.",
+        description="Seconds that a roll which a change began may go on without another of its pods becoming ready; "
+        "then it is undone, and what it brought is not tried again until the spec changes.",
     )
+
+    def terms(self) -> Terms:
+        """On which terms a change is made, in our own units."""
+        windows = (
+            Window(days=tuple(window.days), start=window.start, end=window.end, zone=window.time_zone)
+            for window in self.windows
+        )
+        return Terms(windows=tuple(windows), cooldown_s=self.cooldown_seconds, ready_within_s=self.ready_within_seconds)

@@ -1,0 +1,108 @@
+"""PodDisruptionBudgets, and what a workload's own roll does to them.
+
+In: PodDisruptionBudgets and a workload as the API server gives them. Out: `Budget` values, how many pods the roll may
+take away at once, and why to wait. Rule: a rolling update evicts nobody, so the API server holds no budget against it;
+we hold it: no change of ours begins while a budget is used up by something else. A budget that leaves no room even when
+all pods are well would stop every roll for ever, its owner's own too: that is told, and not waited for.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from wsgi_operator.core.workload import Object
+
+_DEFAULT_UNAVAILABLE: Final = "25%"
+"""Kubernetes' own for a Deployment, rounded down."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """One PodDisruptionBudget.
+
+    Attributes:
+        name: its own.
+        room: pods that may be away while all others are well.
+        allowed: pods that may go now.
+    """
+
+    name: str
+    room: int
+    allowed: int
+
+
+def budgets_over(workload: Object, budgets: Iterable[Object]) -> tuple[Budget, ...]:
+    """Those of the namespace's budgets that select the workload's pods, as far as their controller has looked."""
+    labels = workload["spec"]["template"].get("metadata", {}).get("labels") or {}
+    found = (_budget(body) for body in budgets if _selects(body["spec"].get("selector"), labels))
+    return tuple(budget for budget in found if budget is not None)
+
+
+def takes_away(workload: Object) -> int:
+    """Pods that the workload's own strategy may take away at once: those by which it may fall below its replicas."""
+    spec = workload["spec"]
+    replicas = int(spec.get("replicas", 1))
+    if workload["kind"] == "StatefulSet":
+        strategy = spec.get("updateStrategy") or {}
+        by_hand = strategy.get("type") == "OnDelete"
+        most = (strategy.get("rollingUpdate") or {}).get("maxUnavailable", 1)
+        return 0 if by_hand else min(max(_amount(most, replicas, up=True), 1), replicas)
+    strategy = spec.get("strategy") or {}
+    if strategy.get("type") == "Recreate":
+        return replicas
+    rolling = strategy.get("rollingUpdate") or {}
+    surge = _amount(rolling.get("maxSurge", _DEFAULT_UNAVAILABLE), replicas, up=True)
+    most = _amount(rolling.get("maxUnavailable", _DEFAULT_UNAVAILABLE), replicas, up=False)
+    return min(most if most or surge else 1, replicas)
+
+
+def exhausted(budgets: Sequence[Budget], takes: int) -> str | None:
+    """Why a roll that takes pods away waits; None: it need not."""
+    used_up = [budget.name for budget in budgets if budget.allowed <= 0 < budget.room]
+    if not takes or not used_up:
+        return None
+    return f"waits until PodDisruptionBudget {used_up[0]} allows a disruption again"
+
+
+def broken_by(budgets: Sequence[Budget], takes: int) -> tuple[Budget, ...]:
+    """Those that the roll goes below, whoever begins it."""
+    return tuple(budget for budget in budgets if takes > budget.room)
+
+
+def _budget(body: Object) -> Budget | None:
+    status: Mapping[str, Any] = body.get("status") or {}
+    if status.get("observedGeneration", 0) < body["metadata"].get("generation", 0):
+        return None
+    room = max(status.get("expectedPods", 0) - status.get("desiredHealthy", 0), 0)
+    return Budget(name=body["metadata"]["name"], room=room, allowed=status.get("disruptionsAllowed", 0))
+
+
+def _selects(selector: Object | None, labels: Mapping[str, str]) -> bool:
+    """As Kubernetes selects; an absent selector of a policy/v1 budget selects nothing, an empty one all."""
+    if selector is None:
+        return False
+    pairs = selector.get("matchLabels") or {}
+    terms = selector.get("matchExpressions") or ()
+    return all(labels.get(key) == value for key, value in pairs.items()) and all(_holds(t, labels) for t in terms)
+
+
+def _holds(term: Object, labels: Mapping[str, str]) -> bool:
+    key, values = term["key"], term.get("values") or ()
+    match term["operator"]:
+        case "In":
+            return key in labels and labels[key] in values
+        case "NotIn":
+            return labels.get(key) not in values
+        case "Exists":
+            return key in labels
+        case _:
+            return key not in labels
+
+
+def _amount(value: int | str, of: int, *, up: bool) -> int:
+    """A number of pods, or a percentage of them, rounded as Kubernetes does: surge up, unavailable down."""
+    if isinstance(value, int):
+        return value
+    exact = int(value.removesuffix("%")) * of / 100
+    return math.ceil(exact) if up else math.floor(exact)
