@@ -5,6 +5,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,37 @@ def held(table: SocketTable, listeners: list[Listener]) -> frozenset[int]:
     accepted = table.accepted(listeners)
     assert accepted is not None
     return accepted.inodes
+
+
+@WAYS
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
+def test_a_listener_asked_for_again_has_its_queue_of_now(
+    closing: contextlib.ExitStack, use_netlink: bool, host: str
+) -> None:
+    table, server = opened(closing, use_netlink=use_netlink), serve(closing, host)
+    before = found(table, server)
+    connect(closing, server, accept=False)
+    assert before.queue == 0
+    assert table.refreshed([before]) == (replace(before, queue=1),)
+
+
+def test_of_listeners_that_share_an_address_each_keeps_its_own_queue(closing: contextlib.ExitStack) -> None:
+    one = closing.enter_context(socket.create_server(("127.0.0.1", 0), reuse_port=True))
+    two = closing.enter_context(socket.create_server(one.getsockname(), reuse_port=True))
+    table = opened(closing)
+    both = (found(table, one), found(table, two))
+    for _ in range(7):
+        closing.enter_context(socket.create_connection(one.getsockname()))
+    again = table.refreshed(both) or ()
+    assert {each.inode for each in again} == {inode(one), inode(two)}
+    assert sum(each.queue for each in again) == 7
+
+
+def test_a_listener_that_closed_is_told_no_more(closing: contextlib.ExitStack, tmp_path: Path) -> None:
+    table, server, stays = opened(closing), serve(closing), serve_unix(closing, str(tmp_path / "app.sock"))
+    both = (found(table, server), found(table, stays))
+    server.close()
+    assert table.refreshed(both) == (both[1],)
 
 
 @WAYS

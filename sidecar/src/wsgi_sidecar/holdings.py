@@ -23,7 +23,7 @@ from wsgi_sidecar.core.snapshot import HeartbeatFile, Listener, Process
 from wsgi_sidecar.netlink import Accepted
 from wsgi_sidecar.open_files import OpenFiles
 from wsgi_sidecar.segments import Moved, Segments
-from wsgi_sidecar.sockets import SocketTable, kinds_of
+from wsgi_sidecar.sockets import SocketTable
 
 _DUMP_EVERY: Final = 5
 """Looks after which the connections are dumped although nobody's number of files changed, unless nothing moved."""
@@ -134,9 +134,7 @@ class Holdings:
     def _refresh_queues(self) -> None:
         """Ask for the listeners again that we know; a master that opened another has another number of files."""
         if self._listeners:
-            inodes = {listener.inode for listener in self._listeners}
-            listening = self._sockets.listeners(kinds_of(self._listeners))
-            self._listeners = listening and tuple(each for each in listening if each.inode in inodes)
+            self._listeners = self._sockets.refreshed(self._listeners)
 
     def connections(self, process: ProcessId, listeners: Collection[Listener]) -> frozenset[int] | None:
         """Accepted connections of these listeners that this process holds now; None where it cannot be told.

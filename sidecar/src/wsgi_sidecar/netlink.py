@@ -8,6 +8,7 @@ ones 1.1 ms against 8 ms (/proc/net/tcp) and 32 ms (psutil). The numbers below a
 `linux/unix_diag.h` and `net/tcp_states.h`; man 7 sock_diag.
 """
 
+import errno
 import os
 import socket
 import struct
@@ -28,6 +29,7 @@ HELD_STATES: Final = 1 << ESTABLISHED | 1 << CLOSE_WAIT
 
 _NETLINK_SOCK_DIAG: Final = 4
 _SOCK_DIAG_BY_FAMILY: Final = 20
+_NLM_F_REQUEST: Final = 0x1
 _NLM_F_REQUEST_DUMP: Final = 0x301
 _NLMSG_ERROR: Final = 2
 _NLMSG_DONE: Final = 3
@@ -47,6 +49,8 @@ _FAMILIES: Final = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
 _HEADER: Final = struct.Struct("=IHHII")
 _INET_REQUEST: Final = struct.Struct("=BBBxI48x")
+_INET_LOOKUP: Final = struct.Struct("=BBBxI2s2x16s20x8s")
+_NO_COOKIE: Final = b"\xff" * 8
 _UNIX_REQUEST: Final = struct.Struct("=BBHIII8x")
 _INET_ANSWER: Final = struct.Struct("=B3x2s2x16s16x12x4xII4xI")
 _RECEIVE_QUEUE_AT: Final = 56
@@ -139,6 +143,23 @@ class Netlink:
         """Listening TCP sockets of this network namespace."""
         return tuple(self._tcp(family, 1 << LISTEN, b""))
 
+    def tcp_listener(self, family: AddressFamily, host: str, port: int) -> TcpSocket | None:
+        """The listening socket of this address, found by the kernel without a search; None where there is none.
+
+        Where several share an address (SO_REUSEPORT) it is one of them.
+        """
+        number = _FAMILIES[family]
+        source = socket.inet_pton(number, host)
+        at = port.to_bytes(2, "big")
+        request = _INET_LOOKUP.pack(number, socket.IPPROTO_TCP, 0, 1 << LISTEN, at, source, _NO_COOKIE)
+        try:
+            answer = next(self._answers(request, _NLM_F_REQUEST))
+        except NetlinkError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
+        return _tcp_socket(answer, _HEADER.size) if len(answer) >= _HEADER.size + _INET_ANSWER.size else None
+
     def tcp_accepted(self, family: AddressFamily, ports: Collection[int]) -> Accepted:
         """Accepted TCP connections on these local ports, filtered by the kernel."""
         request = _INET_REQUEST.pack(_FAMILIES[family], socket.IPPROTO_TCP, 0, HELD_STATES) + _port_filter(ports)
@@ -177,8 +198,11 @@ class Netlink:
 
     def _dump(self, request: bytes) -> Iterator[bytes]:
         """Ask, and yield the answer's datagrams until the kernel says that it is done."""
+        return self._answers(request, _NLM_F_REQUEST_DUMP)
+
+    def _answers(self, request: bytes, flags: int) -> Iterator[bytes]:
         self._sequence += 1
-        header = _HEADER.pack(_HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST_DUMP, self._sequence, 0)
+        header = _HEADER.pack(_HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, flags, self._sequence, 0)
         try:
             self._socket.send(header + request)
             while True:

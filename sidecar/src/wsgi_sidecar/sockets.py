@@ -7,6 +7,7 @@ tell a backlog, nor anything about the queue of a unix socket; where both are re
 
 import sys
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Literal
 
@@ -75,6 +76,28 @@ class SocketTable:
             return tuple(self._read_listeners())
         except OSError:
             return None
+
+    def refreshed(self, listeners: Collection[Listener]) -> tuple[Listener, ...] | None:
+        """Those of these listeners that still are, with their queues as they are now; None where nothing tells them."""
+        try:
+            return tuple(self._looked_up(listeners))
+        except (NetlinkError, LookupError):
+            listening = self.listeners(kinds_of(listeners))
+        inodes = {listener.inode for listener in listeners}
+        return None if listening is None else tuple(each for each in listening if each.inode in inodes)
+
+    def _looked_up(self, listeners: Collection[Listener]) -> Iterator[Listener]:
+        """One question each, at half the cost of the search for all.
+
+        Raises:
+            LookupError: one is gone, shares its address, or is a unix socket.
+        """
+        for listener in listeners:
+            kind, host = _kind(listener), listener.address.rpartition(":")[0].strip("[]")
+            tcp = self._netlink().tcp_listener(kind, host, listener.port or 0) if kind != "unix" else None
+            if tcp is None or tcp.inode != listener.inode:
+                raise LookupError(listener.address)
+            yield replace(listener, queue=tcp.receive_queue, backlog=tcp.send_queue)
 
     def accepted(self, listeners: Collection[Listener]) -> Accepted | None:
         """Connections that came through these listeners and that somebody accepted.
