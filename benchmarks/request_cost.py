@@ -233,14 +233,14 @@ def parse(said: str, spent_ns: int) -> Answered:
     return Answered(
         per_s=float(_one(r"Requests/sec:\s+([\d.]+)", said)),
         cpu_us=spent_ns / 1000 / max(1, int(_one(r"(\d+) requests in", said))),
-        half_ms=_ms(_one(r"50%\s+(\S+)", said)),
-        most_ms=_ms(_one(r"99%\s+(\S+)", said)),
+        half_ms=_ms(_one(r"^ +50% +(\S+)$", said)),
+        most_ms=_ms(_one(r"^ +99% +(\S+)$", said)),
         failed=sum(map(int, errors.groups() if errors else ())) + int(refused[1] if refused else 0),
     )
 
 
 def _one(pattern: str, said: str) -> str:
-    found = re.search(pattern, said)
+    found = re.search(pattern, said, re.MULTILINE)
     assert found is not None, f"wrk said something else: {said}"
     return found[1]
 
