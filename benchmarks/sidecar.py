@@ -34,6 +34,7 @@ WORKERS, CONNECTIONS = 16, 1000
 RELEASE = "27.0.1"
 ROUNDS, QUICK_ROUNDS, SCANS = 3, 1, 15
 REQUEST_ROUNDS = 5
+QUIET_SCANS = 6
 SCRAPE_S = 1.0
 REQUESTS_PER_S = 20
 MOST_MS, OF_PSUTIL, OF_EXPORTER, MOST_MIB = 2.5, 50.0, 2.0, 50.0
@@ -97,9 +98,25 @@ def scrape(port: int, times: int) -> None:
 
 def per_turn(pid: int, work: Callable[[], object], turns: Callable[[], float]) -> float:
     """Milliseconds of CPU per scan or scrape while the work is done."""
-    cpu, done = cpu_ns(pid), turns()
+    done = turns()
+    cpu = cpu_ns(pid)
     work()
-    return (cpu_ns(pid) - cpu) / 1e6 / max(1.0, turns() - done)
+    spent = cpu_ns(pid) - cpu
+    return spent / 1e6 / max(1.0, turns() - done)
+
+
+def per_scan(pid: int, scans: Callable[[], float]) -> float:
+    """Milliseconds of CPU per scan while nobody asks: how many there were is asked before and after, some looks apart.
+
+    To ask moves something over TCP, and the next looks have to find out what.
+    """
+    began, done = time.monotonic(), scans()
+    time.sleep(QUIET_SCANS * SCRAPE_S)
+    cpu, from_s = cpu_ns(pid), time.monotonic()
+    time.sleep(SCANS * SCRAPE_S)
+    spent, until_s = cpu_ns(pid) - cpu, time.monotonic()
+    pace = (scans() - done) / (time.monotonic() - began)
+    return spent / 1e6 / (pace * (until_s - from_s))
 
 
 @contextmanager
@@ -166,7 +183,7 @@ def watching(rounds: int) -> dict[str, list[float]]:
 
         for number in range(rounds):
             progress(f"watching: round {number + 1} of {rounds}, {SCANS} scans of each")
-            figures["ours"].append(per_turn(ours.pid, lambda: time.sleep(SCANS * SCRAPE_S), scans))
+            figures["ours"].append(per_scan(ours.pid, scans))
             figures["ours scraped"].append(per_turn(ours.pid, scraping, scans))
             with visitors(server.port):
                 figures["ours visited"].append(per_turn(ours.pid, scraping, scans))
