@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.charts.monitoring import monitoring_crds
-from tests.charts.rendered import CHART, CRD, VARIANTS, Values, render
+from tests.charts.rendered import CHART, CRD, VARIANTS, Values, one, render
 from tests.charts.test_rendered import GRANTED, granted
 from tests.cluster.kube import ROOT, Cluster, Image, Images, eventually
 
@@ -138,6 +138,9 @@ def test_the_api_server_takes_every_object_to_the_letter(cluster: Cluster, names
     if values.get("watch"):
         values = {**values, "watch": {"namespaces": [namespace]}}
     things = render(values, release="dry", namespace=namespace)
+    # a dry run makes no account, and no pod is taken without its own: `helm test` has one
+    account = one(things, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"]
+    cluster.kubectl("create", "serviceaccount", account, "-n", namespace)
     with monitoring_crds(cluster) if values.get("podMonitor") else nullcontext():
         cluster.apply(*things, namespace=namespace, args=("--dry-run=server", "--validate=strict"))
 
