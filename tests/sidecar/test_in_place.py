@@ -35,6 +35,7 @@ class Story:
         self.lever, self.order = lever, order
         self.change, self.ticks = Change(), 10_000
         self._settings = {"workers": 2} | settings
+        self.heard: dict[str, int] = {}
 
     def look(self, *workers: Worker, lost: bool = False, after_s: float = 1.0, **fields: Any) -> Act | None:
         self.ticks += int(after_s * 100)
@@ -47,6 +48,7 @@ class Story:
             settings=told,
             at=AT + self.ticks / 100,
             ticks=self.ticks,
+            heard=tuple(Setting(name=n, value=v, source="control-socket") for n, v in self.heard.items()),  # type: ignore[arg-type]
         )
         self.change, act = advance(self.change, scene)
         if act is not None:
@@ -82,6 +84,21 @@ def test_it_is_applied_when_a_whole_new_generation_has_stayed() -> None:
     assert story.verbs(1, *young) == [None]
     assert (story.journal.state, story.journal.good) == ("Applied", ORDER.settings)
     assert story.verbs(5, *young) == [], "and that is all"
+
+
+def test_what_the_server_itself_says_otherwise_is_not_applied() -> None:
+    story = Story()
+    story.look()
+    young = many(3, born=story.ticks, first=11)
+    story.heard = {"workers": 3, "threads": 1, "timeout_s": 30}
+    assert story.verbs(6, *young) == ["reload"]
+    assert (story.journal.state, story.journal.settings) == ("RolledBack", Wanted(workers=2))
+    assert "the server itself says threads 1" in story.journal.reason
+    agreed = Story()
+    agreed.look()
+    agreed.heard = {"workers": 3, "threads": 2}
+    assert agreed.verbs(6, *many(3, born=agreed.ticks, first=11)) == [None]
+    assert agreed.journal.state == "Applied"
 
 
 @pytest.mark.parametrize("state", ["booting", "overdue"])
@@ -228,11 +245,25 @@ MORE = InPlaceOrder(id="a", settings=Wanted(workers=4), within_s=20.0)
 def test_by_signals_the_workers_become_more_one_by_one() -> None:
     story = Story(SIGNALS, MORE)
     assert story.verbs(2) == ["more"]
-    assert story.verbs(1, *many(3)) == [], "two at once may count as one"
-    assert story.verbs(2, *many(3)) == ["more"]
+    assert story.verbs(5) == [], "two at once may count as one"
+    assert story.verbs(1, *many(3)) == ["more"]
     assert story.verbs(1, *many(4, state="booting")) == []
     assert story.verbs(6, *many(4)) == [None]
     assert (story.journal.state, story.journal.before) == ("Applied", (("workers", 2),))
+
+
+def test_a_signal_that_nothing_came_of_is_sent_again() -> None:
+    story = Story(SIGNALS, MORE)
+    assert story.verbs(11) == ["more"]
+    assert story.verbs(2) == ["more"]
+
+
+def test_what_the_server_was_set_to_says_nothing_of_signals() -> None:
+    story = Story(SIGNALS, MORE)
+    story.look()
+    story.heard = {"workers": 2}
+    assert story.verbs(7, *many(4)) == [None]
+    assert story.journal.state == "Applied"
 
 
 def test_by_signals_the_workers_become_fewer() -> None:

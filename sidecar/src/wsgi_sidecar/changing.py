@@ -25,6 +25,7 @@ from wsgi_sidecar.kill import send
 from wsgi_sidecar.levers import Live, WriteError, gunicorn_lever, read_journal, uwsgi_lever, write_journal
 from wsgi_sidecar.orders import OrderFile
 from wsgi_sidecar.server_files import ServerFiles
+from wsgi_sidecar.server_words import heard_settings
 
 HERTZ: Final = os.sysconf("SC_CLK_TCK")
 SIGNALS: Final[Mapping[Verb, signal.Signals]] = {
@@ -85,8 +86,17 @@ class Changing:
         """
         order, trouble = self._orders.read()
         lever, live = self._lever(family, settings, uwsgi)
-        scene = Scene(order=order, lever=lever, family=family, settings=settings, at=at, ticks=now_ticks(), hertz=HERTZ)
         before = self._change.journal
+        scene = Scene(
+            order=order,
+            lever=lever,
+            family=family,
+            settings=settings,
+            at=at,
+            ticks=now_ticks(),
+            hertz=HERTZ,
+            heard=self._heard(family) if before is not None and before.state == "Verifying" else (),
+        )
         self._change, act = advance(self._change, scene)
         if act is not None:
             self._change = replace(self._change, journal=self._carry_out(act, scene, live))
@@ -104,10 +114,18 @@ class Changing:
             return uwsgi_lever(family, uwsgi, self._folder)
         return Lever(means="none", obstacle=family.untouchable), None
 
+    def _heard(self, family: Family | None) -> tuple[Setting, ...]:
+        """What the server says of itself, once all its workers are up: an answer costs it 2 ms."""
+        if family is None or family.kind != "gunicorn" or self._change.steady_since is None:
+            return ()
+        return heard_settings(family.master.id.pid, self._files.read(family.master))
+
     def _carry_out(self, act: Act, scene: Scene, live: Live | None) -> Journal:
         family = scene.family
         journal = act.journal if act.verb != "reload" else replace(act.journal, told_ticks=now_ticks())
         try:
+            if act.verb == "reload" and live is None:
+                raise WriteError("the server reads no file of ours, so it is not told to reload")
             self._write(journal, family, live)
             if act.verb is not None and family is not None:
                 if scene.lever is None or not scene.lever.reloads_by_itself:

@@ -168,12 +168,13 @@ class _Control:
             return settings, unknowns
         master = family.master.id
         if self._asked is None or self._asked[0] != master or family.monotonic - self._asked[1] >= ASK_EVERY_S:
-            self._asked, self._answer = (master, family.monotonic), _asked(master.pid, facts)
+            self._asked, self._answer = (master, family.monotonic), heard_settings(master.pid, facts)
         whole = filled(settings, self._answer)
         return whole, without_answered(unknowns, settings, whole)
 
 
-def _asked(master: int, facts: ServerFacts) -> tuple[Setting, ...]:
+def heard_settings(master: int, facts: ServerFacts) -> tuple[Setting, ...]:
+    """The settings that a gunicorn says it runs with; empty where it does not speak (before 25.1, or switched off)."""
     arguments = ((facts.sources.cmd_args or "").split(), facts.sources.command_line or ())
     words = [word for part in arguments for word in part]
     named = socket_paths(words, runtime_folder=None, home=None, cwd=_cwd(master))

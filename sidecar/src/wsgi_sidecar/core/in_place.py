@@ -62,7 +62,7 @@ def _begun(
         return done(change, journal.now("Refused", why, at=scene.at))
     if lever.means == "signals":
         begun = journal.now("Verifying", "the number of workers is changed by signals", at=scene.at, settled=False)
-        return replace(change, journal=begun, steady_since=None, pushed_ticks=0), None
+        return replace(change, journal=begun, steady_since=None, pushed_at=None), None
     if order.settings == lever.settings:
         told = journal.now("Applied", "these settings are in force already; the server was not told", at=scene.at)
         return done(change, told)

@@ -49,6 +49,7 @@ class Scene:
         at: wall clock.
         ticks: clock ticks since boot.
         hertz: ticks in a second.
+        heard: settings that the server itself says it runs with; empty where it does not speak, or was not asked.
     """
 
     order: InPlaceOrder | None
@@ -58,6 +59,7 @@ class Scene:
     at: float
     ticks: int
     hertz: int = 100
+    heard: tuple[Setting, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +78,13 @@ class Change:
         journal: None before the first order.
         steady_since: ticks from which on all workers were up; None while they are not.
         pushed_ticks: when the last TTIN or TTOU was sent.
+        pushed_at: how many workers there were then.
     """
 
     journal: Journal | None = None
     steady_since: int | None = None
     pushed_ticks: int = 0
+    pushed_at: int | None = None
 
 
 def in_force(settings: Wanted, scene: Scene) -> Named:

@@ -15,8 +15,8 @@ from wsgi_sidecar.core.ordering import Act, Change, Scene, done, serving
 
 STEADY_S: Final = 5.0
 """A worker whose timeout is too short for its own import is ended and born again meanwhile."""
-PUSH_S: Final = 2.0
-"""Between two TTIN or TTOU: an arbiter takes up to a second to heed one, and two at once may count as one."""
+PUSH_AGAIN_S: Final = 10.0
+"""After a TTIN or TTOU that nothing came of: an arbiter heeds one within a second, on a starved machine within some."""
 
 
 def followed(change: Change, journal: Journal, scene: Scene) -> tuple[Change, Act | None]:
@@ -34,12 +34,27 @@ def followed(change: Change, journal: Journal, scene: Scene) -> tuple[Change, Ac
 
 
 def _settled(change: Change, journal: Journal, scene: Scene, waited_s: float) -> tuple[Change, Act | None]:
+    if journal.state == "Verifying" and (against := _contradicted(journal, scene)):
+        return _taken_back(change, journal, f"the server itself says {against}", scene, told=True)
     if journal.state == "Verifying":
         reason = (
             f"all {_wanted(journal, scene)} workers run with it, and have for {STEADY_S:g} s; it took {waited_s:.0f} s"
         )
         return done(change, journal.now("Applied", reason, at=scene.at, good=journal.settings, settled=True))
     return done(change, replace(journal, reason=f"{journal.reason}; the workers are up with them", settled=True))
+
+
+def _contradicted(journal: Journal, scene: Scene) -> str:
+    """What the server says otherwise than it was ordered; empty where it says nothing.
+
+    Of signals it says nothing: TTIN and TTOU change what it runs, not what it was set to.
+    """
+    if journal.means == "signals":
+        return ""
+    heard = {setting.name: setting.value for setting in scene.heard}
+    return ", ".join(
+        f"{name} {heard[name]}" for name, value in journal.ordered.items() if heard.get(name, value) != value
+    )
 
 
 def _steady(change: Change, journal: Journal, family: Family, scene: Scene) -> int | None:
@@ -65,10 +80,14 @@ def _wanted(journal: Journal, scene: Scene) -> int:
 
 def _pushed(change: Change, journal: Journal, family: Family, scene: Scene) -> tuple[Change, Act | None]:
     """One more or one fewer, until there are as many as there should be."""
-    missing = (journal.ordered.workers or 0) - len(serving(family))
-    if missing == 0 or scene.ticks - change.pushed_ticks < PUSH_S * scene.hertz:
+    count = len(serving(family))
+    missing = (journal.ordered.workers or 0) - count
+    # Two at once may count as one, and one that is only slow must not be followed by another.
+    heeded = change.pushed_at != count or scene.ticks - change.pushed_ticks >= PUSH_AGAIN_S * scene.hertz
+    if missing == 0 or not heeded:
         return change, None
-    return replace(change, pushed_ticks=scene.ticks), Act(journal=journal, verb="more" if missing > 0 else "fewer")
+    pushed = replace(change, pushed_ticks=scene.ticks, pushed_at=count)
+    return pushed, Act(journal=journal, verb="more" if missing > 0 else "fewer")
 
 
 def _overdue(change: Change, journal: Journal, family: Family, scene: Scene) -> tuple[Change, Act | None]:
