@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.kube import ROOT, Cluster, eventually
-from tests.operator.ground import Ground, deployment
+from tests.operator.ground import RESTRICTED, Ground, deployment
 from wsgi_contract import names
 
 pytestmark = pytest.mark.cluster
@@ -46,6 +46,8 @@ def serving(here: Ground, app: str, name: str, *, kind: str = "Deployment", **co
         image=app,
         env=[{"name": "GUNICORN_CMD_ARGS", "value": "--bind=0.0.0.0:8000 --workers=1"}],
         terminationMessagePolicy="FallbackToLogsOnError",
+        securityContext=RESTRICTED
+        | {"runAsUser": 1234, "runAsGroup": 1234},  # else the sidecar's comes in a second roll
         pod={"terminationGracePeriodSeconds": 2},
         **PROBE,
         **container,
