@@ -15,6 +15,8 @@ RESTRICTED = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
     "runAsNonRoot": True,
+    "runAsUser": 1000,
+    "runAsGroup": 1000,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
 
