@@ -25,6 +25,14 @@ def test_text_is_one_line_with_the_time_in_utc() -> None:
     )
 
 
+def test_what_a_process_calls_itself_moves_no_cursor() -> None:
+    hostile = Line(event="incident", message="gunicorn\x1b[2J\x1b]0;owned\x07 \u202e\udc80")
+    text = TextFormatter().format(record(hostile))
+    assert text.isprintable()
+    assert text.endswith("gunicorn\\x1b[2J\\x1b]0;owned\\x07 \\u202e\\udc80")
+    assert JsonFormatter().format(record(hostile)).isprintable()
+
+
 def test_json_is_one_object_on_one_line() -> None:
     text = JsonFormatter().format(record(LINE))
     assert "\n" not in text

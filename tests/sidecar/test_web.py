@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from wsgi_contract.policy import Policy
-from wsgi_contract.report import RESTART_REASONS, Report, SidecarInfo
+from wsgi_contract.report import RESTART_REASONS, Report, SharedSocket, SidecarInfo
 from wsgi_contract.settings import Setting
 from wsgi_sidecar.core.account import Ledger
 from wsgi_sidecar.core.family import Family
@@ -80,6 +80,15 @@ def test_without_a_server_it_is_down_and_nothing_is_said_of_it() -> None:
     told = samples(published(None))
     assert told["wsgi_up", ()] == 0
     assert not {"wsgi_workers", "wsgi_worker_threads"} & {name for name, _ in told}
+
+
+def test_a_path_that_is_no_text_breaks_no_metrics() -> None:
+    strange = SharedSocket(peer="unix:/run/\udc80\n", service=None, holders=(), users=(), moved=None)
+    state = published(family())
+    told = replace(state.report, shared_sockets=(strange,))
+    registry = CollectorRegistry()
+    registry.register(StateCollector(lambda: Published(tell=lambda _: told, ledger=state.ledger)))
+    assert b'wsgi_shared_sockets{peer="unix:/run/?\\n"} 1.0' in generate_latest(registry)
 
 
 def test_before_the_first_look_there_are_no_samples() -> None:

@@ -1,7 +1,7 @@
 """The log: one line per event on stderr, as text for a person or JSON for a machine.
 
-In: `Line`s and the standard library's own records. Out: stderr. Rule: times are UTC ISO 8601 with milliseconds; a line
-break inside a message is escaped, so an event stays one line whatever a process was called.
+In: `Line`s and the standard library's own records. Out: stderr. Rule: times are UTC ISO 8601 with milliseconds; what
+cannot be printed inside a message is escaped, so an event stays one line whatever a process was called.
 """
 
 import json
@@ -38,7 +38,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line, or with its traceback on the lines behind it."""
-        message = record.getMessage().replace("\n", "\\n").replace("\r", "\\r")
+        message = "".join(map(_shown, record.getMessage()))
         line = f"{_time(record)} {record.levelname} {getattr(record, 'event', record.name)}: {message}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
@@ -57,6 +57,11 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             told["traceback"] = self.formatException(record.exc_info)
         return json.dumps(told | getattr(record, "fields", {}), default=str)
+
+
+def _shown(letter: str) -> str:
+    """The letter, or how Python writes it: what a process calls itself must neither end a line nor move a cursor."""
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode()
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -198,7 +198,8 @@ def _crowd(report: Report) -> Iterator[Metric]:
         shared = GaugeMetricFamily(
             "wsgi_shared_sockets", "Connections that several of master and workers hold.", labels=("peer",)
         )
-        peers = Counter(each.peer for each in report.shared_sockets)
+        # A path is bytes, and may be no text; one such label would cost Prometheus all metrics.
+        peers = Counter(each.peer.encode(errors="replace").decode() for each in report.shared_sockets)
         for peer, count in sorted(peers.items())[:MOST_PEERS]:
             shared.add_metric((peer,), count)
         yield shared
