@@ -30,6 +30,16 @@ class MemoryBox:
         """Starts what follows inside of it; `sh` becomes the server."""
         return ("sh", "-c", f'echo $$ > {self.folder}/cgroup.procs && exec "$@"', "sh")
 
+    def limit(self) -> int:
+        """Beyond it the kernel kills."""
+        return int((self.folder / "memory.limit_in_bytes").read_text())
+
+    def working_set(self) -> int:
+        """What is used now, without the page cache that the kernel can drop."""
+        lines = (line.split() for line in (self.folder / "memory.stat").read_text().splitlines())
+        stat = {name: int(value) for name, value in lines}
+        return int((self.folder / "memory.usage_in_bytes").read_text()) - stat["total_inactive_file"]
+
 
 @contextmanager
 def memory_box(limit_bytes: int) -> Iterator[MemoryBox]:
