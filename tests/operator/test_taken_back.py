@@ -69,9 +69,15 @@ def outcomes(here: Ground, name: str) -> list[tuple[str, str | None]]:
     return [(f"{line['what']} {line.get('after')}", line.get("outcome")) for line in lines]
 
 
+def ended(here: Ground, name: str) -> bool:
+    """Whether the record says that the last roll has ended, so that it keeps no place among those that roll."""
+    record = json.loads(here.deployment(name)["metadata"]["annotations"]["wsgi.dev/applied"])
+    return record["roll"]["ended"] is not None
+
+
 def test_settings_that_no_pod_starts_with_are_taken_back_and_not_tried_again(here: Ground, app: str):
     serving(here, app, "unlucky")
-    here.adopt("unlucky", settings={"workers": 2}, tuning=PATIENCE)
+    here.adopt("unlucky", settings={"workers": 2})
     here.until("unlucky", "Ready", "True", within_s=90)
     good, sets = template(here, "unlucky"), here.replica_sets("unlucky")
     here.adopt("unlucky", settings={"workers": UNLUCKY}, tuning=PATIENCE)
@@ -92,7 +98,7 @@ def test_settings_that_no_pod_starts_with_are_taken_back_and_not_tried_again(her
     assert here.condition("unlucky", "Stalled")[:2] == ("True", "RolledBack")
     assert here.replica_sets("unlucky") == sets + 1  # the one that failed; the way back is the old one
     assert [reason for reason, _ in here.events("WSGIServer", "unlucky")].count("RolledBack") == 1
-    here.adopt("unlucky", settings={"workers": 3}, tuning=PATIENCE)
+    here.adopt("unlucky", settings={"workers": 3})
     here.until("unlucky", "Ready", "True", within_s=90)
     assert here.condition("unlucky", "Stalled")[0] == "False"
 
@@ -103,7 +109,7 @@ def test_an_operator_that_is_killed_while_a_change_fails_leaves_that_to_the_next
 ):
     name = f"cut-{int(moment_s * 10)}"
     serving(here, app, name)
-    here.adopt(name, settings={"workers": 2}, tuning=PATIENCE)
+    here.adopt(name, settings={"workers": 2})
     here.until(name, "Ready", "True", within_s=90)
     good, sets = template(here, name), here.replica_sets(name)
     here.adopt(name, settings={"workers": UNLUCKY}, tuning=PATIENCE)
@@ -124,7 +130,7 @@ def test_an_operator_that_is_killed_while_a_change_fails_leaves_that_to_the_next
 def test_a_stateful_set_is_taken_back_too_and_its_stuck_pod_replaced(here: Ground, app: str):
     serving(here, app, "state", kind="StatefulSet")
     workload = {"kind": "StatefulSet", "name": "state"}
-    here.adopt("state", workload=workload, settings={"workers": 2}, tuning=PATIENCE)
+    here.adopt("state", workload=workload, settings={"workers": 2})
     here.until("state", "Ready", "True", within_s=120)
     good = template(here, "state", "StatefulSet")
     here.adopt("state", workload=workload, settings={"workers": UNLUCKY}, tuning=PATIENCE)
@@ -147,7 +153,9 @@ def test_an_adoption_that_no_pod_survives_gives_the_template_back_and_remembers_
     assert here.condition("fragile", "Injected")[:2] == ("False", "RolledBack")
     here.kill()
     here.start()
-    time.sleep(4)
+    eventually(lambda: outcomes(here, "fragile")[0] == ("sidecar localhost/wsgi-sidecar:absent", "Undone"))
+    eventually(lambda: ended(here, "fragile"))
+    time.sleep(3)
     assert template(here, "fragile") == owners
     here.adopt("fragile", settings={"workers": 2})
     here.until("fragile", "Ready", "True", within_s=90)
@@ -171,7 +179,7 @@ def test_what_was_taken_out_again_is_let_go_without_a_trace(here: Ground, app: s
 
 def test_an_owners_broken_manifest_is_not_ours_to_undo(here: Ground, app: str):
     manifest = serving(here, app, "owners")
-    here.adopt("owners", settings={"workers": 2}, tuning=PATIENCE)
+    here.adopt("owners", settings={"workers": 2})
     here.until("owners", "Ready", "True", within_s=90)
     here.adopt("owners", settings={"workers": UNLUCKY}, tuning=PATIENCE)
     here.until("owners", "Reconciling", "True", "RollingOut")
@@ -185,12 +193,12 @@ def test_an_owners_broken_manifest_is_not_ours_to_undo(here: Ground, app: str):
 
 def test_a_spec_that_is_corrected_takes_the_place_of_one_that_fails(here: Ground, app: str):
     serving(here, app, "corrected")
-    here.adopt("corrected", settings={"workers": 2}, tuning=PATIENCE)
+    here.adopt("corrected", settings={"workers": 2})
     here.until("corrected", "Ready", "True", within_s=90)
     sets = here.replica_sets("corrected")
     here.adopt("corrected", settings={"workers": UNLUCKY}, tuning=PATIENCE)
     here.until("corrected", "Reconciling", "True", "RollingOut")
-    here.adopt("corrected", settings={"workers": 3}, tuning=PATIENCE)
+    here.adopt("corrected", settings={"workers": 3})
     here.until("corrected", "Ready", "True", within_s=90)
     assert outcomes(here, "corrected")[:2] == [("workers 3", "Kept"), (f"workers {UNLUCKY}", "Failed")]
     assert here.replica_sets("corrected") == sets + 2
@@ -202,14 +210,14 @@ def test_a_change_waits_for_a_budget_that_something_else_has_used_up(here: Groun
     manifest = serving(here, app, "budgeted")
     manifest["spec"]["strategy"] = {"rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}
     here.apply(manifest, budget | {"spec": {"minAvailable": 2, "selector": labels}})
-    here.adopt("budgeted", settings={"workers": 2}, tuning=PATIENCE)
+    here.adopt("budgeted", settings={"workers": 2})
     here.until("budgeted", "Ready", "True", within_s=90)
     told = here.until("budgeted", "RollSafe", "False")
     assert "PodDisruptionBudget budgeted allows 0 even when all are well" in told
     broken = deployment("broken")["spec"]["template"]
     here.apply({"apiVersion": "v1", "kind": "Pod", "spec": broken["spec"],
                 "metadata": {"name": "broken", "labels": {"app": "budgeted", "not": "ours"}}})  # fmt: skip
-    here.adopt("budgeted", settings={"workers": 3}, tuning=PATIENCE)
+    here.adopt("budgeted", settings={"workers": 3})
     waits = here.until("budgeted", "Ready", "False", "Waiting")
     assert "waits until PodDisruptionBudget budgeted allows a disruption again" in waits
     here.kubectl("delete", "pod", "broken", "--grace-period=0", "--force")

@@ -207,6 +207,17 @@ def test_where_nothing_is_held_for_ours_nothing_is_noted():
     assert retold(body, record) is None
 
 
+def test_where_the_sidecar_was_taken_out_the_record_alone_is_written():
+    body = adopted()
+    record = record_of(body)
+    assert record is not None
+    body["metadata"]["managedFields"] = []
+    config = retold(body, replace(record, variables={}, share=False, undone=undone(body, out=True)))
+    assert config is not None
+    assert config.keys() == {"apiVersion", "kind", "metadata"}
+    assert list(config["metadata"]["annotations"]) == ["wsgi.dev/applied"]
+
+
 def test_a_sidecar_that_is_taken_out_leaves_only_the_memory_of_it():
     body = adopted(live=deployment(container(env=env(GUNICORN_CMD_ARGS="-w 2"))))
     record = record_of(body)

@@ -56,7 +56,6 @@ async def look_after(desk: Desk, server: Server, workload: Body, evidence: Evide
         return workload
     if end.outcome == "Undone" and record.generation != server.generation:
         end = End(outcome="Failed", why=f"{end.why}. The spec was changed meanwhile: that takes its place")
-    _log(case, end)
     workload = await (_undo if end.outcome == "Undone" else _close)(desk, case, end)
     _keep_turn(desk, server, workload, record_of(workload))
     return workload
@@ -84,7 +83,10 @@ async def _close(desk: Desk, case: _Case, end: End) -> Body:
     """Note the end in the record; the template stays as it is, to the letter."""
     ended = replace(case.roll, ended=case.now, outcome=end.outcome, why=end.why)
     config = retold(case.workload, replace(case.record, roll=ended))
-    return case.workload if config is None else await write(desk, config, case.workload)
+    if config is None:  # the next plan takes what is ours into our hands again
+        return case.workload
+    _log(case, end)
+    return await write(desk, config, case.workload)
 
 
 async def _undo(desk: Desk, case: _Case, end: End) -> Body:
@@ -103,6 +105,7 @@ async def _undo(desk: Desk, case: _Case, end: End) -> Body:
         kind=roll.kind,
         out=record.before is None,
     )
+    _log(case, end)
     if before is None:
         return await _take_out(desk, case, undone)
     if before.app is not None:

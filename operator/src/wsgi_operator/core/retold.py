@@ -1,8 +1,8 @@
 """What to apply so that the record changes and the template does not.
 
-In: a live workload, its next record. Out: the apply configuration; None where the API server does not hold anything for
-ours. Rule: an apply that leaves out a field gives it up; so all that is ours is named again, by managedFields, as it
-stands there now.
+In: a live workload, its next record. Out: the apply configuration; None where the template carries something of ours
+that the API server does not hold for ours. Rule: an apply that leaves out a field gives it up; so all that is ours is
+named again, by managedFields, as it stands there now.
 """
 
 import json
@@ -17,9 +17,11 @@ def retold(workload: Object, record: Record) -> dict[str, Any] | None:
     """The apply configuration."""
     metadata = workload["metadata"]
     entry = next((e for e in metadata.get("managedFields") or () if is_ours(e)), None)
-    if entry is None:
+    if entry is None and not record.out:
         return None
-    config = dict(_held(workload, entry.get("fieldsV1") or {"f:metadata": {"f:annotations": {}}}))
+    config = (
+        dict(_held(workload, entry["fieldsV1"])) if entry is not None else {}
+    )  # taken out: the record alone is ours
     named = dict(config.get("metadata") or {}) | {"name": metadata["name"], "namespace": metadata["namespace"]}
     named["annotations"] = {**(named.get("annotations") or {}), ANNOTATION_APPLIED: dump(record)}
     return config | {"apiVersion": "apps/v1", "kind": workload["kind"], "metadata": named}
