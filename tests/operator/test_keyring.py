@@ -10,6 +10,7 @@ from tests.operator.test_reports import GOOD, served
 from wsgi_contract import names
 from wsgi_contract.report import SidecarInfo
 from wsgi_contract.report_token import token_of, verifier_of
+from wsgi_operator.core.app_plan import plan_app
 from wsgi_operator.core.conditions import verdicts
 from wsgi_operator.core.evidence import Heard, Silence, gather
 from wsgi_operator.core.facts import Facts
@@ -20,7 +21,19 @@ from wsgi_operator.core.rollout import rollout
 from wsgi_operator.core.server import Sidecar
 from wsgi_operator.keys import KeyFolder
 from wsgi_operator.reports import Reports
-from wsgi_operator.testing import IMAGE, NOW, container, deployment, env, heard, pod, report, server, sidecar_of
+from wsgi_operator.testing import (
+    IMAGE,
+    NOW,
+    app_server,
+    container,
+    deployment,
+    env,
+    heard,
+    pod,
+    report,
+    server,
+    sidecar_of,
+)
 
 OLD, NEW = b"o" * 32, b"n" * 32
 
@@ -103,6 +116,13 @@ def test_a_guarded_template_tells_the_sidecar_where_its_verifier_is_and_never_th
     paths = [item["path"] for item in template["spec"]["volumes"][0]["downwardAPI"]["items"]]
     assert paths == ["policy.json", "report-verifiers"]
     assert token_of(NEW, "uid-shop") not in str(made)
+
+
+def test_an_apps_template_is_guarded_as_an_adopted_one():
+    guarded = app_server(sidecar=Sidecar(image=IMAGE, verifier=verifier(NEW)))
+    template = plan_app(guarded, guarded.app, None, now=NOW).config["spec"]["template"]
+    assert template["metadata"]["annotations"][names.ANNOTATION_VERIFIERS] == verifier(NEW)
+    assert "report-verifiers" in str(template["spec"]["volumes"])
 
 
 def test_an_open_template_has_nothing_of_it():
