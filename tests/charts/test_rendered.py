@@ -15,7 +15,7 @@ GRANTED = {
     ("wsgi.dev", "wsgiservers/status"): {"get", "patch"},
     ("apps", "deployments"): {"get", "list", "watch", "patch", "create"},
     ("apps", "statefulsets"): {"get", "list", "watch", "patch"},
-    ("", "pods"): {"list", "watch"},
+    ("", "pods"): {"list", "watch", "patch"},
     ("", "pods/eviction"): {"create"},
     ("", "events"): {"create"},
     ("", "services"): {"get", "create", "patch"},

@@ -144,6 +144,17 @@ def test_a_new_pod_gets_them_after_its_start() -> None:
     assert (story.ordered(), story.phase) == ([], "Applied")
 
 
+def test_a_new_pod_that_goes_back_is_told_and_stops_nobody() -> None:
+    story = changed()
+    story.seats.append(Seat(name="pod-9", uid="p9", order=None, told=IDLE))
+    story.round()
+    story.answer("pod-9", "RolledBack")
+    step = story.round()
+    assert (step.orders, story.phase) == ((), "Applied")
+    assert "3 of 4 pods run with the new settings" in step.message
+    assert "pod pod-9: RolledBack: so it is" in step.message
+
+
 def test_a_pod_made_from_a_template_that_has_them_needs_no_order() -> None:
     story = changed()
     story.wish = replace(WISH, template={"workers": 4})

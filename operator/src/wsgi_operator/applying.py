@@ -17,13 +17,14 @@ from wsgi_operator.connection import Conflict, Refused
 from wsgi_operator.core.app_plan import HANDED_OVER, plan_app
 from wsgi_operator.core.brakes import Moment, why_not_yet
 from wsgi_operator.core.budgets import takes_away
-from wsgi_operator.core.patch import Plan, plan
+from wsgi_operator.core.patch import Plan
 from wsgi_operator.core.record import Record, all_told, original_of, record_of
 from wsgi_operator.core.restore import handed_back
 from wsgi_operator.core.roll import wished_again
 from wsgi_operator.core.rollout import rollout
 from wsgi_operator.core.seen import Seen
 from wsgi_operator.core.server import Obstacle, Server
+from wsgi_operator.core.template import plan_template
 from wsgi_operator.core.theirs import owners_part
 from wsgi_operator.desk import Body, Desk, Memory
 from wsgi_operator.zones import zone_of
@@ -79,7 +80,7 @@ def _plan(
     if made is None and server.app is not None:
         made = plan_app(server, server.app, workload, seen=seen, now=now)
     if made is None:
-        made = plan(server, workload, seen=seen, now=now, admission=desk.config.admission)
+        made = plan_template(server, workload, seen=seen, now=now, admission=desk.config.admission)
     if isinstance(made, Plan):
         memory.settled.remember(server, workload, seen, made)
     return made

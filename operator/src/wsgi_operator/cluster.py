@@ -99,6 +99,12 @@ class Cluster(Connection):
         path = _path(kind, namespace, name)
         return await self._call("PATCH", path, {"fieldManager": names.FIELD_MANAGER}, patch, _MERGE)
 
+    async def order_pod(self, namespace: str, name: str, uid: str, order: str) -> Object:
+        """Give a pod an order by annotation, if it is still the one that is meant."""
+        metadata = {"uid": uid, "annotations": {names.ANNOTATION_ORDER: order}}
+        path, manager = f"/api/v1/namespaces/{namespace}/pods/{name}", {"fieldManager": names.FIELD_MANAGER}
+        return await self._call("PATCH", path, manager, {"metadata": metadata}, _MERGE)
+
     async def write_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> None:
         """Replace a WSGIServer's status; a WSGIServer that is gone needs none."""
         path = f"/apis/{names.API_VERSION}/namespaces/{namespace}/{names.PLURAL}/{name}/status"

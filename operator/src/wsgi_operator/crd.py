@@ -73,6 +73,7 @@ def parse_server(body: Mapping[str, Any], default: Sidecar) -> Server | Obstacle
         monitoring=spec.monitoring.monitoring(),
         tuner=spec.tuning.mode,
         terms=spec.tuning.terms(),
+        apply=spec.tuning.apply,
     )
 
 

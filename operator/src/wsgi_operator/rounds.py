@@ -14,12 +14,13 @@ import kopf
 
 from wsgi_operator.applying import apply_wanted, zones_of
 from wsgi_operator.bells import Bell, unless
+from wsgi_operator.changing import Changed, change_in_place
 from wsgi_operator.core.brakes import left_behind, unknown_zones
 from wsgi_operator.core.evidence import Evidence, gather
 from wsgi_operator.core.facts import Facts
 from wsgi_operator.core.hazards import hazards_of
 from wsgi_operator.core.image import forbidden
-from wsgi_operator.core.notices import Notice, event_of, kill_notices
+from wsgi_operator.core.notices import Notice, event_of, in_place_notices, kill_notices
 from wsgi_operator.core.patch import Plan
 from wsgi_operator.core.pods import pods_for
 from wsgi_operator.core.ration import grant
@@ -54,7 +55,11 @@ async def one_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memory: Me
         desk.ring(desk.turns.give(server.uid))
     await _tell_status(desk, body, status_of(server, facts, memory.status, _moment(now)), memory)
     if facts.evidence is not None:
-        notices = (*roll_notices(server, facts, now), *kill_notices(server, facts.evidence, now))
+        notices = (
+            *roll_notices(server, facts, now),
+            *in_place_notices(server, facts.standing, now),
+            *kill_notices(server, facts.evidence, now),
+        )
         await _tell_events(desk, body, notices, memory)
     ready = next(c for c in memory.status["conditions"] if c["type"] == "Ready")["status"] == "True"
     heard, pods = (len(facts.evidence.heard), facts.evidence.pods) if facts.evidence else (0, 0)
@@ -80,7 +85,11 @@ async def _act(desk: Desk, server: Server, rivals: tuple[Body, ...], memory: Mem
         if isinstance(applied, Obstacle):
             return Facts(generation=server.generation, obstacle=applied)
         workload = applied[0]
-    return await _facts(desk, server, workload, (applied[1], beside), evidence)
+    changed = Changed()
+    if rollout(workload).done:
+        changed = await change_in_place(desk, server, (workload, applied[1]), evidence, now)
+    facts = await _facts(desk, server, workload, (applied[1], beside), evidence)
+    return replace(facts, standing=changed.standing, changing=changed.message)
 
 
 async def _facts(

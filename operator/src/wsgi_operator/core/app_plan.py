@@ -14,6 +14,7 @@ from wsgi_contract.servers.gunicorn import CMD_ARGS, ArgumentsError
 from wsgi_operator.core.admission import OWNERS_VARIABLE
 from wsgi_operator.core.app import App
 from wsgi_operator.core.app_pod import app_container, app_deployment
+from wsgi_operator.core.boot import by_a_roll
 from wsgi_operator.core.in_the_way import in_the_way
 from wsgi_operator.core.lever import Lever, from_reference, statsd_taken, surely_there, unreadable, with_flags
 from wsgi_operator.core.made import is_made_by, not_made_by
@@ -68,7 +69,8 @@ def plan_app(
     made = settled(ours, there, lambda told: _remembering(content, told), now, undone=undone)
     if isinstance(made, Obstacle):
         return made
-    return replace(made, told=lever.told, handed_over=_handed_over(app, live))
+    told = (*lever.told, *by_a_roll(server, "spec.app is made anew for each change"))
+    return replace(made, told=told, handed_over=_handed_over(app, live))
 
 
 def _lever(server: Server, container: Object) -> Lever | Obstacle:

@@ -24,7 +24,7 @@ def told(before: Record | None, ours: Record, now: float) -> Record:
 
 def _changes(before: Record | None, after: Record) -> tuple[Change, ...]:
     if before is None:
-        return (Change(name="sidecar", before=None, after=after.image), *_setting_changes({}, after.settings))
+        return (Change(name="sidecar", before=None, after=after.image), *setting_changes({}, after.settings))
     others = (
         ("app.image", before.app, after.app),
         ("watchdog", before.policy, after.policy),
@@ -33,12 +33,13 @@ def _changes(before: Record | None, after: Record) -> tuple[Change, ...]:
         ("server", before.runs, after.runs),
         ("requests", before.requests, after.requests),
     )
-    return _setting_changes(before.settings, after.settings) + tuple(
+    return setting_changes(before.settings, after.settings) + tuple(
         Change(name=name, before=old, after=new) for name, old, new in others if old != new
     )
 
 
-def _setting_changes(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[Change, ...]:
+def setting_changes(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[Change, ...]:
+    """What becomes of the settings, by the resource's names."""
     return tuple(
         Change(name=spec_name, before=_text(before.get(name)), after=_text(after.get(name)))
         for name, spec_name in SPEC_NAMES.items()

@@ -62,6 +62,8 @@ def _ready(server: Server | None, facts: Facts, trouble: Obstacle | None) -> Ver
         return no("ServerNotFound", _without_server(evidence))
     if facts.pending:
         return no("LookingFirst", _LOOKING)
+    if facts.changing:
+        return no("ChangingInPlace", facts.changing)
     unmet = [setting for setting in evidence.settings if setting.known and not setting.met]
     if unmet:
         return no("SettingsNotInForce", "; ".join(_unmet(setting) for setting in unmet))
@@ -132,6 +134,8 @@ def _reconciling(facts: Facts, trouble: Obstacle | None) -> Verdict:
         return Verdict(type="Reconciling", status=True, reason="RollingOut", message=facts.rollout.message)
     if facts.pending and trouble is None:
         return Verdict(type="Reconciling", status=True, reason="LookingFirst", message=_LOOKING)
+    if facts.changing and trouble is None:
+        return Verdict(type="Reconciling", status=True, reason="ChangingInPlace", message=facts.changing)
     return Verdict(type="Reconciling", status=False, reason="Settled", message="nothing is being changed")
 
 

@@ -11,6 +11,7 @@ from wsgi_operator.core.record import Change
 from wsgi_operator.core.roll import Roll, Undone
 from wsgi_operator.core.rollout import Rollout
 from wsgi_operator.core.server import Obstacle, Runs
+from wsgi_operator.core.standing import Standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,8 @@ class Facts:
         undone: what is asked for, was tried and taken back; None: nothing is.
         trouble: what is wrong with the spec although all else goes on; None: nothing is.
         hazards: why a roll of this workload loses requests; None: nobody looked.
+        standing: of the last change in place; None: there was none.
+        changing: what a change in place waits for; empty: none is under way.
     """
 
     generation: int
@@ -52,3 +55,5 @@ class Facts:
     undone: Undone | None = None
     trouble: Obstacle | None = None
     hazards: tuple[Hazard, ...] | None = None
+    standing: Standing | None = None
+    changing: str = ""

@@ -7,6 +7,7 @@ line is told once and then only learns its outcome; nothing in it ticks.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from wsgi_operator.core.changes import setting_changes
 from wsgi_operator.core.clip import clip
 from wsgi_operator.core.facts import Facts
 from wsgi_operator.core.record import Change
@@ -20,6 +21,10 @@ def history(before: Sequence[Mapping[str, Any]], facts: Facts) -> list[dict[str,
     told = [dict(line) for line in before]
     at, changes = facts.changes or (None, ())
     new = [_line(moment(at), change) for change in changes]
+    standing = facts.standing
+    if standing is not None and standing.phase == "Applied":
+        in_place = setting_changes(standing.before, standing.settings)
+        new = [_line(moment(standing.at), change) for change in in_place] + new
     known = {_key(line) for line in told}
     lines = ([line for line in new if _key(line) not in known] + told)[:_LINES]
     return [_with_outcome(line, facts) for line in lines]

@@ -15,11 +15,13 @@ from typing import Final
 
 from wsgi_contract.in_place import InPlace, InPlaceOrder
 from wsgi_contract.settings import Wanted
+from wsgi_operator.core.clip import clip
 from wsgi_operator.core.evidence import Answer, Heard
 from wsgi_operator.core.standing import Standing
 
 AT_ONCE: Final = 0.25
 """Share of the pods that reload at a time, one at least: as many as a Deployment's rolling update takes away."""
+SAID: Final = 400
 ENDED_BADLY: Final = ("RolledBack", "Refused", "Failed")
 
 
@@ -146,8 +148,8 @@ def _stopped(standing: Standing, seats: Sequence[Seat], now: float) -> Standing 
     seat, told = bad[0], bad[0].told
     others = any(each.ended(standing.order) and each not in bad for each in seats)
     if told.state == "Refused" and not others:
-        return replace(standing, phase="Unable", reason=f"pod {seat.name} refuses: {told.reason}", at=now)
-    reason = f"pod {seat.name}: {told.state}: {told.reason}; change spec.settings to try again"
+        return replace(standing, phase="Unable", reason=f"pod {seat.name} refuses: {_said(told.reason)}", at=now)
+    reason = f"pod {seat.name}: {told.state}: {_said(told.reason)}; change spec.settings to try again"
     return replace(standing, phase="Stopped", reason=reason, at=now)
 
 
@@ -184,14 +186,25 @@ def _onward(wish: Wish, standing: Standing, seats: Sequence[Seat], now: float) -
     return Next(
         standing=standing,
         orders=tuple((seat, order) for seat in able[: max(0, room)]),
-        message=_waiting(missing, under_way, seats, proven=proven),
+        message=_waiting(missing, under_way, seats, proven=proven) + _went_back(standing, missing),
     )
+
+
+def _went_back(standing: Standing, missing: Sequence[Seat]) -> str:
+    bad = [seat for seat in missing if seat.ended(standing.order)]
+    told = bad[0].told if bad else None
+    return f"; pod {bad[0].name}: {told.state}: {_said(told.reason)}" if told else ""
 
 
 def _unable(seat: Seat) -> str | None:
     if seat.told is None or seat.told.means == "config-file":
         return None
-    return f"pod {seat.name} cannot be changed in place: {seat.told.obstacle}"
+    return f"pod {seat.name} cannot be changed in place: {_said(seat.told.obstacle or '')}"
+
+
+def _said(text: str) -> str:
+    """What a pod says, as far as it may stand on its workload."""
+    return clip(text, SAID)
 
 
 def _waiting(missing: Sequence[Seat], under_way: Sequence[Seat], seats: Sequence[Seat], *, proven: bool) -> str:

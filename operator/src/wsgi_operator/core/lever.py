@@ -36,6 +36,7 @@ class Lever:
         pending: whether the settings have to wait for that.
         statsd: whether the server is pointed at the sidecar's statsd.
         told: what was wanted and cannot be had.
+        boot: text of the config file by which settings change in place; None: they come by flags.
     """
 
     template: Mapping[str, str] = field(default_factory=dict)
@@ -45,6 +46,7 @@ class Lever:
     pending: bool = False
     statsd: bool = False
     told: tuple[Obstacle, ...] = ()
+    boot: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

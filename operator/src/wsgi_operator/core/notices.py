@@ -12,9 +12,12 @@ from typing import Any, Final, Literal
 
 from wsgi_contract import names
 from wsgi_contract.report import Kill, KillOutcome
+from wsgi_operator.core.changes import setting_changes
 from wsgi_operator.core.clip import clip
 from wsgi_operator.core.evidence import Evidence, Pod
+from wsgi_operator.core.record import all_told
 from wsgi_operator.core.server import Server
+from wsgi_operator.core.standing import Standing
 from wsgi_operator.core.times import moment
 
 HORIZON_S: Final = 1800.0
@@ -84,6 +87,24 @@ def _end(kill: Kill) -> str:
         return f" ({len(kill.survivors)} processes survived: {', '.join(str(p.pid) for p in kill.survivors[:5])})"
     count = "1 process" if kill.processes == 1 else f"{kill.processes} processes"
     return f" ({count} ended in {kill.duration_s:.2f} s)" if kill.outcome == "killed" else ""
+
+
+def in_place_notices(server: Server, standing: Standing | None, now: float) -> tuple[Notice, ...]:
+    """What to tell of the last change in place, once it has come to an end."""
+    if standing is None or standing.phase == "Changing" or now - standing.at > HORIZON_S:
+        return ()
+    reason = {"Applied": "SettingsChanged", "Stopped": "InPlaceStopped", "Unable": "InPlaceUnable"}[standing.phase]
+    words = all_told(setting_changes(standing.before, standing.settings))
+    return (
+        Notice(
+            key=f"{server.uid}/in-place/{standing.order}/{standing.phase}/{standing.at:.3f}",
+            pod=None,
+            kind="Normal" if standing.phase == "Applied" else "Warning",
+            reason=reason,
+            note=clip(f"{server.kind} {server.workload}, in place: {words}: {standing.reason}"),
+            at=standing.at,
+        ),
+    )
 
 
 def restored_notice(server_uid: str, workload: str, at: float) -> Notice:

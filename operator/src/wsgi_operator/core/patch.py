@@ -13,6 +13,7 @@ from wsgi_contract import names
 from wsgi_contract.policy import dump_policy
 from wsgi_operator.core.admission import orders
 from wsgi_operator.core.begun import Reason, kind_of, remembered
+from wsgi_operator.core.boot import booted
 from wsgi_operator.core.changes import told
 from wsgi_operator.core.contest import undo
 from wsgi_operator.core.cover import covers
@@ -24,15 +25,18 @@ from wsgi_operator.core.roll import COUNTED, Undone, wished_sidecar
 from wsgi_operator.core.seen import Seen
 from wsgi_operator.core.server import Obstacle, Runs, Server
 from wsgi_operator.core.sidecar import (
+    ANNOTATION_CONFIG,
     Identity,
     believed,
     combine,
     declared_identity,
     missing,
     pod_annotations,
-    policy_volume,
+    server_mounts,
     sidecar_container,
+    volumes,
 )
+from wsgi_operator.core.standing import ANNOTATION_STANDING, Standing, dump_standing, standing_of
 from wsgi_operator.core.workload import (
     SHARE_PATH,
     Object,
@@ -68,6 +72,10 @@ class Plan:
     told: tuple[Obstacle, ...] = ()
     handed_over: Mapping[str, Any] | None = None
 
+    def rolls(self, live: Object) -> bool:
+        """Whether applying it changes the template."""
+        return self.needed and not covers(live, {"spec": self.config["spec"]})
+
 
 def plan(
     server: Server,
@@ -101,16 +109,22 @@ def plan(
     lever = lever_of(server, place_of(deployment, container), runs, seen, admission=admission)
     if isinstance(lever, Obstacle):
         return lever
+    lever = booted(server, place_of(deployment, container), lever, runs, admission=admission)
     share, share_kept = _share(deployment, record, admission=admission)
     declared = declared_identity(server, deployment, container)
     learnt = learnt_of(declared, record, seen, deployment, container)
-    template = _template(server, container, lever, share, combine(declared, learnt))
+    template = _template(server, container, lever, share, combine(declared, learnt), admission=admission)
     if admission:
         template["metadata"]["annotations"] |= orders(container["name"], lever.ordered, lever.inherited)
     original = Original(container=container["name"], variables=lever.kept, share=share_kept)
     ours = replace(record_for(server, template, lever, learnt, runs), share=share)
+    standing = standing_of(deployment) if server.apply == "InPlace" else None
     made = settled(
-        ours, deployment, lambda record: _configuration(server, template, record, original), now, undone=undone
+        ours,
+        deployment,
+        lambda record: _configuration(server, template, record, original, standing),
+        now,
+        undone=undone,
     )
     return made if isinstance(made, Obstacle) else replace(made, told=lever.told, pending=lever.pending)
 
@@ -208,17 +222,24 @@ def _share(deployment: Object, record: Record | None, *, admission: bool) -> tup
     return True, None if live is None else Kept(value=False, owners=owners(deployment, SHARE_PATH))
 
 
-def _template(server: Server, container: Object, lever: Lever, share: bool, identity: Identity) -> dict[str, Any]:
+def _template(
+    server: Server, container: Object, lever: Lever, share: bool, identity: Identity, *, admission: bool
+) -> dict[str, Any]:
+    in_place = lever.boot is not None
     spec: dict[str, Any] = {
-        "initContainers": [sidecar_container(server, container, identity, statsd=lever.statsd)],
-        "volumes": [policy_volume(server.sidecar)],
+        "initContainers": [sidecar_container(server, container, identity, statsd=lever.statsd, in_place=in_place)],
+        "volumes": volumes(server.sidecar, in_place=in_place),
     }
     if share:
         spec["shareProcessNamespace"] = True
     if lever.template:
         env = [{"name": name} | ({"value": text} if text else {}) for name, text in lever.template.items()]
-        spec["containers"] = [{"name": container["name"], "env": env}]
-    return {"metadata": marks(server), "spec": spec}
+        mounts = {"volumeMounts": server_mounts()} if in_place and not admission else {}
+        spec["containers"] = [{"name": container["name"], "env": env} | mounts]
+    metadata = marks(server)
+    if lever.boot is not None:
+        metadata["annotations"][ANNOTATION_CONFIG] = lever.boot
+    return {"metadata": metadata, "spec": spec}
 
 
 def marks(server: Server) -> dict[str, Any]:
@@ -229,8 +250,12 @@ def marks(server: Server) -> dict[str, Any]:
     }
 
 
-def _configuration(server: Server, template: Object, record: Record, original: Original) -> dict[str, Any]:
+def _configuration(
+    server: Server, template: Object, record: Record, original: Original, standing: Standing | None
+) -> dict[str, Any]:
     annotations = {ANNOTATION_APPLIED: dump(record)}
+    if standing is not None:
+        annotations[ANNOTATION_STANDING] = dump_standing(standing)
     if original:
         annotations[names.ANNOTATION_ORIGINAL] = dump(original)
     return {

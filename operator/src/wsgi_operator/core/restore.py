@@ -15,11 +15,13 @@ from wsgi_contract import names
 from wsgi_operator.core.admission import ORDERS
 from wsgi_operator.core.record import ANNOTATION_APPLIED, Kept, Original, Record, dump, original_of, record_of
 from wsgi_operator.core.server import Obstacle
-from wsgi_operator.core.sidecar import POLICY_VOLUME
+from wsgi_operator.core.sidecar import ANNOTATION_CONFIG, LIVE_VOLUME, POLICY_VOLUME
+from wsgi_operator.core.standing import ANNOTATION_STANDING
 from wsgi_operator.core.workload import (
     SHARE_PATH,
     Object,
     Owner,
+    annotations,
     env_entry,
     env_path,
     find_container,
@@ -27,7 +29,8 @@ from wsgi_operator.core.workload import (
     pod_spec,
 )
 
-TEMPLATE_ANNOTATIONS: Final = (names.ANNOTATION_POLICY, names.ANNOTATION_VERIFIERS, *ORDERS)
+TEMPLATE_ANNOTATIONS: Final = (names.ANNOTATION_POLICY, names.ANNOTATION_VERIFIERS, ANNOTATION_CONFIG, *ORDERS)
+OUR_VOLUMES: Final = (POLICY_VOLUME, LIVE_VOLUME)
 
 
 def taken_out(deployment: Object, keep: Record | None = None) -> Mapping[str, Any] | None:
@@ -91,9 +94,10 @@ def cut_out(deployment: Object, keep: Record | None = None) -> Mapping[str, Any]
         return None
     original = original_of(deployment) or Original(container="")
     spec, metadata = pod_spec(deployment), deployment["metadata"]
+    standing = {ANNOTATION_STANDING: None} if ANNOTATION_STANDING in annotations(deployment) else {}
     pod: dict[str, Any] = {
         "initContainers": without(spec.get("initContainers"), names.SIDECAR_CONTAINER),
-        "volumes": without(spec.get("volumes"), POLICY_VOLUME),
+        "volumes": without(spec.get("volumes"), *OUR_VOLUMES),
         "containers": [cleared(container, record, original) for container in spec["containers"]],
     }
     if record.share:
@@ -101,18 +105,25 @@ def cut_out(deployment: Object, keep: Record | None = None) -> Mapping[str, Any]
     kept = None if keep is None else dump(keep)
     theirs = {"labels": {names.LABEL_SERVER: None}, "annotations": dict.fromkeys(TEMPLATE_ANNOTATIONS)}
     return {
-        "metadata": {"resourceVersion": metadata["resourceVersion"], "annotations": {ANNOTATION_APPLIED: kept}},
+        "metadata": {
+            "resourceVersion": metadata["resourceVersion"],
+            "annotations": {ANNOTATION_APPLIED: kept} | standing,
+        },
         "spec": {"template": {"metadata": theirs, "spec": pod}},
     }
 
 
-def without(items: Sequence[Object] | None, name: str) -> list[Object] | None:
-    """The items but one; None for none."""
-    return [item for item in items or () if item["name"] != name] or None
+def without(items: Sequence[Object] | None, *called: str) -> list[Object] | None:
+    """The items but those; None for none."""
+    return [item for item in items or () if item["name"] not in called] or None
 
 
 def cleared(container: Object, record: Record, original: Original) -> Object:
-    """The container with the owner's own variables, or none, where ours stand."""
+    """The container without mounts of ours, and with the owner's own variables, or none, where ours stand."""
+    if mounts := container.get("volumeMounts"):
+        left = without(mounts, *OUR_VOLUMES)
+        rest = {key: value for key, value in container.items() if key != "volumeMounts"}
+        container = container if left == list(mounts) else rest | ({"volumeMounts": left} if left else {})
     ours = [
         entry
         for entry in container.get("env") or ()

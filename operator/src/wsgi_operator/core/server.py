@@ -16,6 +16,7 @@ from wsgi_operator.core.windows import Window
 
 UpgradePolicy = Literal["Automatic", "OnNextChange", "Manual"]
 Kind = Literal["Deployment", "StatefulSet"]
+Apply = Literal["RollingUpdate", "InPlace"]
 Tuner = Literal["Off", "Recommend", "Auto"]
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
 Runs = Literal["gunicorn", "uwsgi"]
@@ -109,6 +110,7 @@ class Server:
         monitoring: who hears what the sidecars see.
         tuner: whether a tuner is asked for, and how it should work.
         terms: on which a change is made.
+        apply: how a change of settings reaches running pods.
     """
 
     namespace: str
@@ -127,6 +129,7 @@ class Server:
     monitoring: Monitoring = field(default_factory=Monitoring)
     tuner: Tuner = "Off"
     terms: Terms = Terms()
+    apply: Apply = "RollingUpdate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,15 @@ POLICY_VOLUME: Final = "wsgi-policy"
 POLICY_DIR: Final = "/etc/wsgi-sidecar"
 POLICY_FILE: Final = "policy.json"
 VERIFIERS_FILE: Final = "report-verifiers"
+ORDER_FILE: Final = "order.json"
+CONFIG_PATH: Final = f"{POLICY_DIR}/gunicorn.conf.py"
+"""Where a gunicorn whose settings change in place finds its config file."""
+LIVE_VOLUME: Final = "wsgi-in-place"
+LIVE_DIR: Final = "/run/wsgi-sidecar"
+LIVE_PATH: Final = f"{LIVE_DIR}/in-place.json"
+"""What the sidecar writes, and that config file reads."""
+ANNOTATION_CONFIG: Final = f"{names.GROUP}/gunicorn-config"
+"""On pods: the text of that config file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +80,9 @@ def combine(declared: Identity, learnt: Identity) -> Identity:
     )
 
 
-def sidecar_container(server: Server, container: Object, identity: Identity, *, statsd: bool) -> dict[str, Any]:
+def sidecar_container(
+    server: Server, container: Object, identity: Identity, *, statsd: bool, in_place: bool = False
+) -> dict[str, Any]:
     """The native sidecar: an init container that is up before the server and leaves after it.
 
     It has a liveness probe and no other: a watchdog that is not ready must never take the server out of service, and
@@ -91,18 +102,33 @@ def sidecar_container(server: Server, container: Object, identity: Identity, *, 
         "imagePullPolicy": server.sidecar.pull_policy,
         "command": ["wsgi-sidecar", "watch"],
         "restartPolicy": "Always",
-        "env": _env(server, container["name"], statsd=statsd),
+        "env": _env(server, container["name"], statsd=statsd, in_place=in_place),
         "ports": [{"name": names.SIDECAR_PORT_NAME, "containerPort": port, "protocol": "TCP"}],
         "resources": {kind: dict(amounts) for kind, amounts in server.sidecar.resources.items()},
         "securityContext": _security(container, identity),
-        "volumeMounts": [{"name": POLICY_VOLUME, "mountPath": POLICY_DIR, "readOnly": True}],
+        "volumeMounts": [{"name": POLICY_VOLUME, "mountPath": POLICY_DIR, "readOnly": True}]
+        + ([{"name": LIVE_VOLUME, "mountPath": LIVE_DIR}] if in_place else []),
     }
     return made if statsd else made | {"livenessProbe": alive}
 
 
-def policy_volume(sidecar: Sidecar) -> dict[str, Any]:
+def server_mounts() -> list[dict[str, Any]]:
+    """What the server's own container needs so as to read what its sidecar writes."""
+    folders = ((POLICY_VOLUME, POLICY_DIR), (LIVE_VOLUME, LIVE_DIR))
+    return [{"name": name, "mountPath": path, "readOnly": True} for name, path in folders]
+
+
+def volumes(sidecar: Sidecar, *, in_place: bool = False) -> list[dict[str, Any]]:
+    """The pod's volumes of ours; what the sidecar writes is in memory, and gone with the pod."""
+    live = {"name": LIVE_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
+    return [policy_volume(sidecar, in_place=in_place), *([live] if in_place else [])]
+
+
+def policy_volume(sidecar: Sidecar, *, in_place: bool = False) -> dict[str, Any]:
     """The pod's annotations for the sidecar as files: orders reach it without any port that takes them."""
     files = {POLICY_FILE: names.ANNOTATION_POLICY}
+    if in_place:
+        files |= {ORDER_FILE: names.ANNOTATION_ORDER, CONFIG_PATH.rpartition("/")[2]: ANNOTATION_CONFIG}
     if sidecar.verifier is not None:
         files[VERIFIERS_FILE] = names.ANNOTATION_VERIFIERS
     items = [
@@ -120,7 +146,7 @@ def pod_annotations(server: Server) -> dict[str, str]:
     )
 
 
-def _env(server: Server, container: str, *, statsd: bool) -> list[dict[str, Any]]:
+def _env(server: Server, container: str, *, statsd: bool, in_place: bool) -> list[dict[str, Any]]:
     plain = {
         names.ENV_PORT: str(server.sidecar.port),
         names.ENV_LOG_FORMAT: "json",
@@ -129,6 +155,9 @@ def _env(server: Server, container: str, *, statsd: bool) -> list[dict[str, Any]
     }
     if server.sidecar.verifier is not None:
         plain[names.ENV_VERIFIERS_FILE] = f"{POLICY_DIR}/{VERIFIERS_FILE}"
+    if in_place:
+        plain[names.ENV_ORDER_FILE] = f"{POLICY_DIR}/{ORDER_FILE}"
+        plain[names.ENV_IN_PLACE] = LIVE_DIR
     if server.app is not None:
         plain[names.ENV_TERMINATION_GRACE] = str(server.app.grace_s)
     if statsd:

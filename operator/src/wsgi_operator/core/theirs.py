@@ -10,8 +10,7 @@ from typing import Any
 
 from wsgi_contract import names
 from wsgi_operator.core.record import Original, original_of, record_of
-from wsgi_operator.core.restore import TEMPLATE_ANNOTATIONS, cleared, without
-from wsgi_operator.core.sidecar import POLICY_VOLUME
+from wsgi_operator.core.restore import OUR_VOLUMES, TEMPLATE_ANNOTATIONS, cleared, without
 from wsgi_operator.core.workload import Object, pod_spec
 
 
@@ -28,7 +27,7 @@ def _template(workload: Object) -> dict[str, Any]:
     metadata["annotations"] = _but(metadata.get("annotations"), TEMPLATE_ANNOTATIONS)
     if record is not None and not record.out:
         spec["initContainers"] = without(spec.get("initContainers"), names.SIDECAR_CONTAINER)
-        spec["volumes"] = without(spec.get("volumes"), POLICY_VOLUME)
+        spec["volumes"] = without(spec.get("volumes"), *OUR_VOLUMES)
         spec["containers"] = [cleared(container, record, original) for container in spec["containers"]]
         if record.share:
             spec["shareProcessNamespace"] = original.share.value if original.share else None

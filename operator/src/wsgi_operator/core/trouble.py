@@ -28,6 +28,8 @@ def trouble_of(facts: Facts) -> Obstacle | None:
         return missed
     if (other := _other_server(facts.evidence, facts.runs)) is not None:
         return other
+    if facts.standing is not None and facts.standing.phase == "Stopped":
+        return Obstacle(reason="InPlaceStopped", message=facts.standing.reason)
     pinned = [setting for setting in facts.evidence.settings if setting.pinned and setting.known and not setting.met]
     if pinned:
         return Obstacle(reason="SettingPinned", message="; ".join(_pinned(setting, facts.runs) for setting in pinned))
