@@ -51,7 +51,7 @@ def beat() -> Iterator[Beat]:
 
 
 def test_limits_findings_and_saturation_are_told(beat: Beat) -> None:
-    around = beat.go()
+    around = eventually("its threads can be told", lambda: (seen := beat.go()) and seen.saturation and seen)
     assert around.container.cpu_limit_cores is not None
     assert "max-requests-without-jitter" in [finding.id for finding in around.findings]
     assert around.shared == ()
