@@ -210,6 +210,13 @@ def test_an_order_waits_until_the_server_is_up() -> None:
     assert story.verbs(1) == ["reload"]
 
 
+def test_what_a_change_that_was_taken_back_left_hanging_holds_up_no_order() -> None:
+    story = Story()
+    hung = many(5, born=9000, first=31, state="booting")
+    assert story.verbs(3, one(1), *hung) == [], "one of two is up"
+    assert story.verbs(1, *many(2), *hung) == ["reload"]
+
+
 def test_what_is_in_force_already_is_not_told() -> None:
     story = Story(replace(FILE, settings=ORDER.settings))
     act = story.look()

@@ -22,7 +22,7 @@ def advance(change: Change, scene: Scene) -> tuple[Change, Act | None]:
         return followed(change, journal, scene)
     if scene.order is None or scene.family is None or scene.lever is None or _known(journal, scene):
         return change, None
-    if not _is_up(scene.family):
+    if not _is_up(scene.family, scene):
         return change, None
     return _begun(change, scene.order, scene.family, scene.lever, scene)
 
@@ -35,9 +35,16 @@ def _known(journal: Journal | None, scene: Scene) -> bool:
     return not (lost and scene.family is not None and journal.master != scene.family.master.id)
 
 
-def _is_up(family: Family) -> bool:
-    living = [worker for worker in family.workers if worker.state != "draining"]
-    return bool(living) and all(worker.state != "booting" for worker in living)
+def _is_up(family: Family, scene: Scene) -> bool:
+    """Whether all workers have loaded the application, or as many as are configured.
+
+    Others may hang in their boot still: a change that was taken back leaves them, and from gunicorn 22 on nobody but
+    the boot limit ends them.
+    """
+    living = serving(family)
+    up = sum(worker.state != "booting" for worker in living)
+    configured = next((setting.value for setting in scene.settings if setting.name == "workers"), None)
+    return up > 0 and (up == len(living) or (isinstance(configured, int) and up >= configured))
 
 
 def _begun(
