@@ -32,9 +32,15 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """A network namespace and a cache folder."""
+    """A network namespace and a cache folder.
+
+    Attributes:
+        cache: what stands in the place of `~/.cache`.
+        name: of namespace, cgroup and lock; two machines of one name cannot be.
+    """
 
     cache: Path
+    name: str = NAME
 
     @property
     def state(self) -> Path:
@@ -45,13 +51,16 @@ class Machine:
     def env(self) -> dict[str, str]:
         """Environment of everything that runs on it; KUBECONFIG of the outside does not reach it."""
         outside = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
-        return {**outside, "XDG_CACHE_HOME": str(self.cache), "WSGI_CLUSTER_NAME": NAME}
+        return {**outside, "XDG_CACHE_HOME": str(self.cache), "WSGI_CLUSTER_NAME": self.name}
+
+    def inside(self, *command: str | Path) -> list[str]:
+        """The command that runs this one in the namespace."""
+        return ["nsenter", f"--net=/run/netns/{self.name}", *map(str, command)]
 
     def run(self, *command: str | Path, env: Mapping[str, str] | None = None) -> Done:
         """Run a command in the namespace to its end."""
-        inside = ["nsenter", f"--net=/run/netns/{NAME}", *map(str, command)]
         process = subprocess.Popen(
-            inside,
+            self.inside(*command),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -77,7 +86,7 @@ class Machine:
 
     def pids(self) -> set[int]:
         """Every process in the cluster's cgroups."""
-        files = Path("/sys/fs/cgroup").glob(f"**/{NAME}/**/cgroup.procs")
+        files = Path("/sys/fs/cgroup").glob(f"**/{self.name}/**/cgroup.procs")
         found: set[int] = set()
         for file in files:
             with suppress(OSError):
@@ -99,24 +108,24 @@ class Machine:
             "mounts": [mount for mount in mounts if mount.startswith(str(self.cache))],
             "links": [link.split()[0] for link in links if link.split()[0] != "lo"],
             "nftables": self.run("nft", "list", "tables").said.split(),
-            "cgroups": [str(folder) for folder in Path("/sys/fs/cgroup").glob(f"*/{NAME}")],
-            "owner": [str(file) for file in [Path(f"/run/{NAME}-cluster")] if file.exists()],
+            "cgroups": [str(folder) for folder in Path("/sys/fs/cgroup").glob(f"*/{self.name}")],
+            "owner": [str(file) for file in [Path(f"/run/{self.name}-cluster")] if file.exists()],
             "state": [str(folder) for folder in [self.state / "run"] if folder.exists()],
         }
         return {what: left for what, left in found.items() if left}
 
 
 @contextmanager
-def fresh_machine(cache: Path) -> Iterator[Machine]:
+def fresh_machine(cache: Path, name: str = NAME) -> Iterator[Machine]:
     """A machine whose binaries are compiled, on which no cluster is up; gone afterwards, with what ran on it."""
-    machine = Machine(cache=cache)
+    machine = Machine(cache=cache, name=name)
     machine.state.mkdir(parents=True)
     run(SCRIPTS / "build", timeout_s=1800)  # with the caches of the outside: they are warm
     (machine.state / "built").symlink_to(CACHE / "built")
-    subprocess.run(["ip", "netns", "add", NAME], check=True)
+    subprocess.run(["ip", "netns", "add", name], check=True)
     try:
         machine.run("ip", "link", "set", "lo", "up")
         yield machine
     finally:
         machine.script("down")
-        subprocess.run(["ip", "netns", "delete", NAME], check=True)
+        subprocess.run(["ip", "netns", "delete", name], check=True)

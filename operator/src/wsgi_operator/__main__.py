@@ -19,7 +19,7 @@ from wsgi_operator import __version__
 from wsgi_operator.bells import Bells
 from wsgi_operator.cluster import Cluster
 from wsgi_operator.config import Config, ConfigError, read_config
-from wsgi_operator.connection import load_configuration
+from wsgi_operator.connection import Refused, load_configuration
 from wsgi_operator.core.keyring import KeyringError
 from wsgi_operator.desk import Desk
 from wsgi_operator.handlers import build_registry
@@ -34,6 +34,9 @@ from wsgi_operator.watches import WATCHES, keep
 log = logging.getLogger("wsgi_operator")
 
 _ENDED: Final = {"event": "ended"}
+
+START_S: Final = 60.0
+"""How long an API server is waited for at the start, before we end and leave it to the kubelet to try again."""
 
 
 def main() -> int:
@@ -75,7 +78,7 @@ async def operate(config: Config) -> None:
     reports = Reports(timeout_s=config.report_timeout_s)
     watches = WATCHES * max(1, len(config.namespaces))
     async with Cluster(await load_configuration(), meters, watches=watches) as cluster:
-        if not await cluster.servers_exist(config.namespaces[0] if config.namespaces else None):
+        if not await _known(cluster, config.namespaces[0] if config.namespaces else None):
             raise kopf.PermanentError(
                 f"the API server does not know {names.PLURAL}.{names.GROUP}: install the CustomResourceDefinition "
                 "first (kubectl apply -f charts/wsgi-operator/crds)"
@@ -89,6 +92,26 @@ async def operate(config: Config) -> None:
             candidate = Candidate(cluster, namespace=config.pod_namespace, name=config.lease, me=me)
             if await our_turn(desk, candidate):
                 await candidate.lead(work(desk))
+
+
+async def _known(cluster: Cluster, namespace: str | None) -> bool:
+    """Whether the API server knows our resource; one that is away, as while it restarts, is waited for.
+
+    One that has just come back forbids everything, until it has read the roles.
+
+    Raises:
+        kopf.TemporaryError: it is away for longer.
+        Refused: it forbids that for longer.
+    """
+    deadline = asyncio.get_running_loop().time() + START_S
+    while True:
+        try:
+            return await cluster.servers_exist(namespace)
+        except (kopf.TemporaryError, Refused) as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            log.warning("%s; asking again", error)
+            await asyncio.sleep(1.0)
 
 
 async def our_turn(desk: Desk, candidate: Candidate) -> bool:
