@@ -87,6 +87,14 @@ soak: venv ## 10,000 respawns under load: the sidecar does not grow
 kill-trials: venv ## 10,000 kills under pid reuse, 100 forking trees: nobody else is hit, nobody survives (root)
 	@$(PYTHON) -m benchmarks.kill_trials $(BENCH_ARGS)
 
+.PHONY: bench-operator
+bench-operator: venv ## the operator with 1,000 WSGIServers and 10,000 pods on a real API server: latency, sweep, memory, rest (root)
+	@$(PYTHON) -m benchmarks.fleet $(BENCH_ARGS)
+
+.PHONY: chaos
+chaos: venv ## the operator killed 200 times at any moment, API server and kubelet too: the end is right each time (root)
+	@$(PYTHON) -m benchmarks.chaos $(BENCH_ARGS)
+
 .PHONY: fuzz
 fuzz: venv ## 1,000,000 hostile inputs over every parser: no crash, no growth
 	@$(PYTHON) -m benchmarks.fuzz $(BENCH_ARGS)

@@ -294,7 +294,14 @@ class Stage:
         server, live = await self.cluster.read(f"{server_path(SPACE)}/{name}"), await self.live(name)
         conditions = ((server or {}).get("status") or {}).get("conditions") or ()
         told = {c["type"]: (c["status"], c["reason"], c["message"]) for c in conditions}
-        return f"{told}; {rollout(live)}; annotations {live['metadata'].get('annotations')}; {canonical(live)}"
+        page = await self.cluster.page(f"/api/v1/namespaces/{SPACE}/pods", {"labelSelector": f"app={name}"})
+        pods = [
+            (m["name"], m["labels"], m.get("deletionTimestamp"), pod["status"].get("phase"), pod["status"].get("podIP"))
+            for pod in page["items"]
+            if (m := pod["metadata"])
+        ]
+        parts = (told, rollout(live), live.get("status"), pods, live["metadata"].get("annotations"), canonical(live))
+        return "\n  ".join(map(str, parts))
 
     async def live(self, name: str) -> dict[str, Any]:
         """The workload now."""

@@ -38,6 +38,9 @@ TEAM: Final = 50
 
 PORT: Final = 8080
 TARGETS: Final = {"change_p99_s": 1.0, "sweep_s": 15.0, "memory_mib": 300.0, "writes": 0.0}
+TOLERATIONS: Final = [{"operator": "Exists", "effect": "NoExecute"}]
+"""A busy machine that renews its nodes' Leases late must not lose pods in the middle of a measurement."""
+
 OURS: Final = ("wsgiservers", "deployments", "statefulsets", "pods", "events")
 
 
@@ -142,7 +145,7 @@ class Fleet:
             for pod in range(self.pods_each):
                 body = {
                     "metadata": template["metadata"] | {"name": f"{name}-{pod}"},
-                    "spec": template["spec"] | {"nodeName": node_of(number + pod)},
+                    "spec": template["spec"] | {"nodeName": node_of(number + pod), "tolerations": TOLERATIONS},
                 }
                 body["metadata"].pop("creationTimestamp", None)
                 await self.cluster.create(f"/api/v1/namespaces/{namespace}/pods", body)

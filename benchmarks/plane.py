@@ -22,7 +22,9 @@ from benchmarks.tables import progress
 from tests.cluster.kube import ROOT, SCRIPTS, run
 from tests.cluster.machine import Machine, fresh_machine
 
-NAME: Final = "wsgi-plane"
+NAME: Final = "wsgi-plane-"
+"""What comes before the pid of the process that made it: two benchmarks may run at the same time."""
+
 INSIDE: Final = "WSGI_BENCHMARK_PLANE"
 SYSTEM: Final = "wsgi-system"
 ACCOUNT: Final = "wsgi-operator"
@@ -39,7 +41,8 @@ def enter(module: str, main: Callable[[], int]) -> int:
         print("error: a control plane of our own needs root: use sudo", file=sys.stderr)
         return 2
     _clear()
-    with TemporaryDirectory(prefix="wsgi-", dir="/tmp") as folder, fresh_machine(Path(folder), NAME) as machine:
+    name = f"{NAME}{os.getpid()}"
+    with TemporaryDirectory(prefix="wsgi-", dir="/tmp") as folder, fresh_machine(Path(folder), name) as machine:
         up = machine.script("up", "--control-plane")
         if up.code != 0:
             print(up.said, file=sys.stderr)
@@ -57,12 +60,13 @@ def enter(module: str, main: Callable[[], int]) -> int:
 
 
 def _clear() -> None:
-    """End what a benchmark that was killed left here."""
-    if not Path(f"/run/netns/{NAME}").exists():
-        return
-    with TemporaryDirectory(prefix="wsgi-", dir="/tmp") as folder:
-        Machine(cache=Path(folder), name=NAME).script("down")
-    subprocess.run(["ip", "netns", "delete", NAME], check=True)
+    """End what benchmarks that were killed left here."""
+    for left in Path("/run/netns").glob(f"{NAME}*"):
+        if Path(f"/proc/{left.name.removeprefix(NAME)}").exists():
+            continue
+        with TemporaryDirectory(prefix="wsgi-", dir="/tmp") as folder:
+            Machine(cache=Path(folder), name=left.name).script("down")
+        subprocess.run(["ip", "netns", "delete", left.name], check=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

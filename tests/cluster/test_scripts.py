@@ -107,6 +107,35 @@ def test_a_cluster_that_lost_one_component_is_replaced(running: Machine) -> None
     assert "not running: kube-scheduler" in up.said
 
 
+def test_a_component_that_is_restarted_is_another_process_and_the_cluster_goes_on(running: Machine) -> None:
+    before = running.components()
+    for component in ("kube-apiserver", "kubelet"):
+        again = running.script("restart", component, "0.2")
+        assert again.code == 0, again.said
+    after = running.components()
+    assert {name for name in before if before[name] != after[name]} == {"kube-apiserver", "kubelet"}
+    a_pod(running)
+    running.kubectl("delete", "pod", "sleeper", "--wait=false")
+
+
+def test_nobody_restarts_what_is_not_there(machine: Machine) -> None:
+    machine.script("down")
+    refused = machine.script("restart", "kube-apiserver")
+    assert refused.code != 0
+    assert "make cluster-up" in refused.said
+    assert machine.script("restart", "sshd").code != 0
+
+
+def test_a_control_plane_alone_has_no_node_and_leaves_nothing_behind(machine: Machine) -> None:
+    machine.script("down")
+    up = machine.script("up", "--control-plane")
+    assert up.code == 0, up.said
+    assert set(machine.components()) == {"etcd", "kube-apiserver", "kube-controller-manager"}
+    assert machine.kubectl("get", "nodes", "--ignore-not-found") == ""
+    assert machine.script("down").code == 0
+    assert machine.traces() == {}
+
+
 def test_down_leaves_nothing_behind(running: Machine) -> None:
     a_pod(running)
     settings = ("kernel.panic", "kernel.panic_on_oops", "vm.overcommit_memory")
