@@ -31,7 +31,8 @@ from benchmarks.simulated_kubelet import Admin, node_of
 from benchmarks.tables import keep, progress, show, spread
 from wsgi_contract import names
 from wsgi_operator.connection import load_configuration
-from wsgi_operator.core.workload import is_ours, rollout
+from wsgi_operator.core.rollout import rollout
+from wsgi_operator.core.workload import is_ours
 from wsgi_operator.watches import Followed, follow
 
 KILLS: Final = 200
@@ -194,7 +195,7 @@ class Stage:
             owners = await self.step(act, owners)
             await self.right(number, act, owners, before)
         for name in cast:
-            await self.cluster.delete(_path(name))
+            await self.cluster.remove(_path(name))
 
     async def step(self, act: Act, owners: dict[str, str]) -> dict[str, str]:
         """Ask the operator for a step, disturb, and kill; the owners' templates from then on."""
@@ -222,7 +223,7 @@ class Stage:
             body = {"apiVersion": names.API_VERSION, "kind": names.KIND, "metadata": metadata, "spec": spec}
             await self.cluster.create(server_path(SPACE), body)
         elif act.step == "give back":
-            await self.cluster.delete(path)
+            await self.cluster.remove(path)
         else:
             await self.cluster.merge(path, {"spec": {"settings": settings}})
 
@@ -234,7 +235,7 @@ class Stage:
         if what == "pods deleted":
             for name in owners:
                 pods = await self.pods(name)
-                await self.cluster.delete(f"/api/v1/namespaces/{SPACE}/pods/{min(pods)}") if pods else None
+                await self.cluster.remove(f"/api/v1/namespaces/{SPACE}/pods/{min(pods)}") if pods else None
         elif what == "spec changed":
             for name in owners:
                 patch = {"spec": {"settings": {"timeoutSeconds": 61 + act.workers}}}
@@ -363,6 +364,7 @@ async def run(where: Plane, given: argparse.Namespace, tell: Callable[[Stage, in
         "WSGI_OPERATOR_SIDECAR_IMAGE": "registry.example/wsgi-sidecar:1",
         "WSGI_OPERATOR_REPORT_INTERVAL_SECONDS": "1",
         "WSGI_OPERATOR_ADMISSION": "true" if given.admission else "false",
+        "WSGI_OPERATOR_ROLLS_AT_ONCE": "10",
         "WSGI_OPERATOR_PORT": "0",
     }
     operator = Program("operator", "wsgi_operator", where.folder, **environ)

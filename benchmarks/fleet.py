@@ -429,6 +429,7 @@ async def run(where: Plane, given: argparse.Namespace) -> list[dict[str, Any]]:
         "KUBECONFIG": str(where.account()),
         "WSGI_OPERATOR_SIDECAR_IMAGE": "registry.example/wsgi-sidecar:1",
         "WSGI_OPERATOR_ADMISSION": "true",
+        "WSGI_OPERATOR_ROLLS_AT_ONCE": "1000",  # it is the operator that is timed, not the queue for its turns
         "WSGI_OPERATOR_PORT": str(PORT),
     }
     operator = Program("operator", "wsgi_operator", where.folder, **environ)

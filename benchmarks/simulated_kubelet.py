@@ -70,7 +70,7 @@ class Admin(Cluster):
         """GET; None where there is nothing."""
         return await self._get(path)
 
-    async def delete(self, path: str, uid: str | None = None) -> None:
+    async def remove(self, path: str, uid: str | None = None) -> None:
         """DELETE, at once, that very object if its uid is given; what is gone is deleted."""
         very = {"preconditions": {"uid": uid}} if uid else {}
         with suppress(kopf.PermanentError, Conflict):
@@ -111,7 +111,7 @@ class Kubelet:
         """A pod, new or changed."""
         uid, metadata = body["metadata"]["uid"], body["metadata"]
         if "deletionTimestamp" in metadata:
-            self._do(self._cluster.delete(_path(body), uid))
+            self._do(self._cluster.remove(_path(body), uid))
             return
         if uid not in self._address_of:
             known = (body.get("status") or {}).get("podIP")

@@ -17,6 +17,9 @@ from wsgi_operator.rounds import one_round
 
 log = logging.getLogger("wsgi_operator")
 
+ROUND_S: Final = 60.0
+"""No round lasts longer. One that does waits for an API server that is overloaded or away: that is no bug of ours."""
+
 PAUSE_S: Final = 0.5
 """Between two rounds over one WSGIServer, so that a burst of events is one round; a changed spec does not wait."""
 
@@ -59,13 +62,17 @@ async def _guarded_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memor
     uid, extra = body["metadata"]["uid"], {"object": f"{body['metadata']['namespace']}/{body['metadata']['name']}"}
     desk.pulse.begin(uid)
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(ROUND_S):
             with desk.meters.round():
                 settled = await one_round(desk, body, rivals, memory)
     except kopf.TemporaryError as error:
         log.info("round to be repeated: %s", error, extra=extra | {"event": "round-repeated"})
         desk.meters.ended("repeated")
         return float(error.delay or 1.0)
+    except TimeoutError:
+        log.warning("round broken off after %g s, to be repeated", ROUND_S, extra=extra | {"event": "round-repeated"})
+        desk.meters.ended("repeated")
+        return desk.config.report_interval_s
     except Exception:
         log.exception("round failed", extra=extra | {"event": "round-failed"})
         desk.meters.ended("failed")
