@@ -31,7 +31,7 @@ SCRIPTS := $(shell grep -lsI '^\#!/bin/bash\|shellcheck shell=bash' cluster/* cl
 
 .PHONY: help
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: venv ## the whole story on a real cluster: freeze, heal, resize, restore (Linux, root, Go; or KUBECONFIG)
