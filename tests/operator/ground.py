@@ -177,6 +177,11 @@ class Ground:
         """Delete the WSGIServers, and wait until they are gone."""
         self.kubectl("delete", "wsgi", *servers, "--timeout=60s")
 
+    def revision(self, name: str) -> int:
+        """How many templates a Deployment has had; its generation rises with our annotations, too."""
+        told = self.deployment(name)["metadata"].get("annotations") or {}
+        return int(told.get("deployment.kubernetes.io/revision", 0))
+
     def replica_sets(self, app: str) -> int:
         return self.replica_sets_of(f"app={app}")
 

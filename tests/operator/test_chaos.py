@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.cluster.kube import eventually
 from tests.operator.ground import Ground, deployment
 
 pytestmark = pytest.mark.cluster
@@ -19,17 +20,17 @@ KILLS_PER_STEP = 3
 def test_whenever_the_operator_is_killed_each_step_is_done_once_and_the_end_is_right(here: Ground):
     dice = random.Random(SEED)
     here.apply(deployment("fired-at", env=[{"name": "GUNICORN_CMD_ARGS", "value": "-w 2"}]))
-    owners, generation = here.template("fired-at"), generation_of(here)
+    owners, revision = here.template("fired-at"), eventually(lambda: here.revision("fired-at"))
     for workers in (3, 5, 4):
         under_fire(here, dice, lambda workers=workers: here.adopt("fired-at", settings={"workers": workers}))
         here.until("fired-at", "Ready", "True")
-        generation += 1
-        assert generation_of(here) == generation, "one step, one template"
+        revision += 1
+        assert here.revision("fired-at") == revision, "one step, one template"
         assert f"-w 2 --workers={workers}" in here.template("fired-at")
     under_fire(here, dice, lambda: here.kubectl("delete", "wsgi", "fired-at", "--wait=false"))
     here.kubectl("wait", "--for=delete", "wsgi/fired-at", "--timeout=120s")
     assert here.template("fired-at") == owners
-    assert generation_of(here) == generation + 1
+    eventually(lambda: here.revision("fired-at") == revision + 1)
     assert here.replica_sets("fired-at") == 4
     assert here.stop() == 0
 
@@ -44,7 +45,3 @@ def under_fire(here: Ground, dice: random.Random, step) -> None:
         here.kill()
         here.start(wait=False)
     assert here.alive()
-
-
-def generation_of(here: Ground) -> int:
-    return int(here.deployment("fired-at")["metadata"]["generation"])

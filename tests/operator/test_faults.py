@@ -43,11 +43,11 @@ def asks(method: str, *parts: str, watch: bool = False) -> Callable[[str, str], 
 
 
 def adopted(here: Ground, name: str) -> int:
-    """A Deployment that is adopted with two workers; its generation."""
+    """A Deployment that is adopted with two workers; its revision."""
     here.apply(deployment(name))
     here.adopt(name, settings={"workers": 2})
     here.until(name, "Ready", "True")
-    return int(here.deployment(name)["metadata"]["generation"])
+    return here.revision(name)
 
 
 def resized(here: Ground, name: str, before: int, *, within_s: float = 60) -> None:
@@ -55,7 +55,7 @@ def resized(here: Ground, name: str, before: int, *, within_s: float = 60) -> No
     here.until(name, "Ready", "True", within_s=within_s)
     web = here.deployment(name)["spec"]["template"]["spec"]["containers"][0]
     assert [entry["value"] for entry in web["env"] if entry["name"] == "GUNICORN_CMD_ARGS"] == ["--workers=3"]
-    assert here.deployment(name)["metadata"]["generation"] == before + 1
+    assert here.revision(name) == before + 1
     assert here.replica_sets(name) == 3
 
     def told() -> list[str]:
@@ -145,7 +145,7 @@ def test_an_api_server_that_was_away_finds_the_operator_where_it_was(here: Groun
     here.adopt("away", settings={"workers": 3})
     time.sleep(15)
     assert alive(here)
-    assert here.deployment("away")["metadata"]["generation"] == before
+    assert here.revision("away") == before
     proxy.heal()
     resized(here, "away", before, within_s=90)
     assert here.process is not None
