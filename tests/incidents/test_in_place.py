@@ -324,7 +324,7 @@ def test_a_server_that_ends_under_it_starts_again_with_the_last_good_settings(
     seen = stories["ends"].result()
     assert (seen.more in (1, 3), seen.told.state) == (True, "RolledBack")
     assert "the server ended under it" in seen.told.reason
-    assert len(seen.report.workers or ()) == 2
+    assert dict(seen.told.after)["workers"] == 2
     assert seen.reloads == 0
 
 

@@ -134,7 +134,9 @@ def test_what_somebody_else_made_is_told_and_not_taken(here: Ground, kind: str):
     message = here.until(name, "Stalled", "True", "NotOurs")
     assert f"there is a {kind} {name} in namespace {here.namespace} that this WSGIServer did not make" in message
     assert before is not None
-    assert version(here, kind, name) == before["metadata"]["resourceVersion"]
+    now = thing(here, kind, name)
+    assert now is not None
+    assert (now["spec"], now["metadata"].get("ownerReferences")) == (before["spec"], None)
     here.kubectl("delete", kind, name)
     here.until(name, "Ready", "True")
     here.release(name)

@@ -61,7 +61,8 @@ def why_not_yet(
         return None
     if kind == "upgrade" and (why := _policy(server)) is not None:
         return why
-    why = None if kind == "adoption" else _busy(kind, at)
+    # The template of an app is the spec's: as with a Deployment, a newer one takes the place of one that still rolls.
+    why = None if kind == "adoption" or (kind == "settings" and server.app is not None) else _busy(kind, at)
     if why is None and kind in ("settings", "upgrade"):
         why = _out_of_time(server, before, at)
     if why is None and kind != "adoption":
