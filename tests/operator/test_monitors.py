@@ -74,7 +74,7 @@ def test_a_pod_monitor_is_made_where_the_cluster_knows_that_and_told_where_it_do
     here.apply(deployment("watched"))
     here.adopt("watched", monitoring={"podMonitor": {"labels": {"release": "x"}, "intervalSeconds": 30}})
     assert "does not know PodMonitor" in here.until("watched", "Degraded", "True", "PodMonitorUnknown")
-    assert here.condition("watched", "Ready")[0] == "True"
+    here.until("watched", "Ready", "True")
     here.apply(MINIMAL)
     here.kubectl("wait", "--for=condition=Established", f"crd/{PLURAL}", "--timeout=60s")
     made = eventually(lambda: monitor(here, "watched"))
