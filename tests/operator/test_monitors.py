@@ -82,7 +82,9 @@ def test_a_pod_monitor_is_made_where_the_cluster_knows_that_and_told_where_it_do
     assert made["metadata"]["labels"]["release"] == "x"
     assert made["metadata"]["ownerReferences"][0]["name"] == "watched"
     assert made["spec"]["selector"]["matchLabels"] == {"wsgi.dev/server": "watched"}
-    assert made["spec"]["podMetricsEndpoints"] == [{"port": "wsgi-report", "path": "/metrics", "interval": "30s"}]
+    (endpoint,) = made["spec"]["podMetricsEndpoints"]
+    assert (endpoint["port"], endpoint["path"], endpoint["interval"]) == ("wsgi-report", "/metrics", "30s")
+    assert [each["targetLabel"] for each in endpoint["relabelings"]] == ["wsgiserver"]
     here.until("watched", "Degraded", "False")
     here.adopt("watched")
     eventually(lambda: monitor(here, "watched") is None)
