@@ -22,10 +22,6 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
 PYTEST = pytest -o cache_dir="$(CACHE)/pytest" $(PYTEST_ARGS)
 # Most tests wait for real servers, so three files wait at the same time.
 TOGETHER := -n 3 --dist loadfile
-# What failed beside others is asked once more, alone, and told: on a starved machine that tells a broken promise from a
-# story that ran out of time. A test that needs this is a bug all the same.
-AGAIN = echo "== FAILED BESIDE OTHERS: once more, alone. Whatever passes only now is flaky: mend it. ==" && \
-  $(PYTEST) --last-failed --last-failed-no-failures none
 
 SCRIPTS := $(shell grep -lsI '^\#!/bin/bash\|shellcheck shell=bash' cluster/* cluster/lib/* .ci/*)
 
@@ -43,12 +39,13 @@ demo-local: venv ## the healing half in under two minutes, with Python alone
 
 .PHONY: test
 test: lint ground ## everything that this machine can run: check, real servers, real pods; says what it skips
-	@failed=0; $(PYTEST) $(TOGETHER) -m "not alone" || { $(AGAIN) -m "not alone"; } || failed=1; \
+	@failed=0; for which in "not cluster and not alone" "cluster and not alone"; do \
+	    $(PYTEST) $(TOGETHER) -m "$$which" || failed=1; done; \
 	  $(PYTEST) -m alone || failed=1; exit $$failed
 
 .PHONY: check
 check: lint ## format, lint, walls, types, and the tests that need no server and no cluster
-	@$(PYTEST) $(TOGETHER) -m "not servers and not alone"
+	@$(PYTEST) $(TOGETHER) -m "not servers and not cluster and not alone"
 
 .PHONY: lint
 lint: venv ## format, lint, walls and types alone

@@ -14,10 +14,13 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cluster.kube import CACHE, ROOT, SCRIPTS, Cluster, Images, fresh_namespace
+
+BROUGHT = pytest.StashKey[bool]()
 
 
 def pytest_configure() -> None:
@@ -26,14 +29,30 @@ def pytest_configure() -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark whatever asks for the cluster, so that `-m "not cluster"` leaves none out, and whatever must run alone.
+    """Mark whatever asks for the cluster, so that `-m "not cluster"` leaves none out, and whatever starts one.
 
-    Files run at the same time, but not those that start or use a cluster: two would trample each other.
+    Files that use a cluster share it; whoever starts one of its own, or changes it for everybody, runs alone.
     """
     if "cluster" in getattr(item, "fixturenames", ()):
         item.add_marker(pytest.mark.cluster)
-    if item.path.parent.name == "cluster" or any(map(item.get_closest_marker, ("cluster", "own_cluster"))):
+    if item.path.parent.name == "cluster" or item.get_closest_marker("own_cluster"):
         item.add_marker(pytest.mark.alone)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End the cluster that these tests brought up: the processes of a session share it, so the one that leads does."""
+    brought = session.config.stash.get(BROUGHT, False)
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["brought"] = brought
+    elif brought:
+        _script("down")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hear from a process of this session whether it brought up the cluster."""
+    said = getattr(node, "workeroutput", {})
+    node.config.stash[BROUGHT] = node.config.stash.get(BROUGHT, False) or said.get("brought", False)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -57,16 +76,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
+def cluster(pytestconfig: pytest.Config) -> Cluster:
     """A Kubernetes cluster: the one of KUBECONFIG, else ours when it is up, else ours brought up for this session."""
-    was_there = _script("kubeconfig").returncode == 0
-    _need("up", "--if-needed")
-    try:
-        path = _script("kubeconfig").stdout.strip()
-        yield Cluster(kubeconfig=Path(path), ours=path.startswith(str(CACHE)))
-    finally:
-        if not was_there:
-            _script("down")
+    pytestconfig.stash[BROUGHT] = "The cluster is up, in" in _need("up", "--if-needed")
+    path = _script("kubeconfig").stdout.strip()
+    return Cluster(kubeconfig=Path(path), ours=path.startswith(str(CACHE)))
 
 
 @pytest.fixture(scope="session")
@@ -91,15 +105,16 @@ def _script(name: str, *args: str, without: str = "") -> subprocess.CompletedPro
 
 
 @cache
-def _refusal(name: str, *args: str, without: str) -> str:
+def _answer(name: str, *args: str, without: str) -> tuple[int, str]:
     done = _script(name, *args, without=without)
-    return done.stderr.strip() if done.returncode else ""
+    return done.returncode, (done.stdout + done.stderr).strip()
 
 
-def _need(name: str, *args: str, without: str = "") -> None:
-    """Run a script, once; where it refuses, skip with its reason, or fail where a cluster is required."""
-    refusal = _refusal(name, *args, without=without)
-    if refusal and os.environ.get("REQUIRE_CLUSTER") == "1":
-        pytest.fail(f"REQUIRE_CLUSTER=1, and:\n{refusal}", pytrace=False)
-    if refusal:
-        pytest.skip(f"no cluster: {refusal.splitlines()[-1].removeprefix('error: ')}")
+def _need(name: str, *args: str, without: str = "") -> str:
+    """What a script says, run once; where it refuses, skip with its reason, or fail where a cluster is required."""
+    refused, said = _answer(name, *args, without=without)
+    if refused and os.environ.get("REQUIRE_CLUSTER") == "1":
+        pytest.fail(f"REQUIRE_CLUSTER=1, and:\n{said}", pytrace=False)
+    if refused:
+        pytest.skip(f"no cluster: {said.splitlines()[-1].removeprefix('error: ')}")
+    return said

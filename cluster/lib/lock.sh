@@ -2,9 +2,11 @@
 # Rule: the lock is held while `up` or `down` works; who owns a cluster that runs is told by OWNER and by its processes.
 # shellcheck shell=bash
 
+# take_lock [SECONDS]: for how long to wait for who has it
 take_lock() {
   exec 9>>"$LOCK"
-  flock -n 9 || die "another cluster-up or cluster-down is at work on this machine ($(cat "$LOCK" 2>/dev/null)): wait for it to end, then try again."
+  flock -n 9 || { [ -n "${1:-}" ] && say "Waiting for another ($(cat "$LOCK" 2>/dev/null)) to end" && flock -w "$1" 9; } ||
+    die "another cluster-up or cluster-down is at work on this machine ($(cat "$LOCK" 2>/dev/null)): wait for it to end, then try again."
   printf '%s, pid %s, since %s\n' "$(basename "$0")" $$ "$(date +%T)" >"$LOCK"
 }
 

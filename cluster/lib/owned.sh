@@ -63,11 +63,21 @@ dead() {
   done
 }
 
+# With cgroup v1 a frozen process does not even end by SIGKILL, and runc freezes a container to end it: when runc is killed
+# in that moment, nobody thaws it.
+thaw_owned() {
+  local root
+  for root in $(hierarchies); do
+    [ ! -d "$root/$CGROUP" ] || find "$root/$CGROUP" -name freezer.state -exec sh -c 'for s; do echo THAWED >"$s"; done' - {} + 2>/dev/null || true
+  done
+}
+
 end_owned() {
   local tries pids
   for ((tries = 0; tries < 200; tries++)); do
     mapfile -t pids < <(owned_pids)
     [ ${#pids[@]} -gt 0 ] || return 0
+    thaw_owned
     kill -KILL "${pids[@]}" 2>/dev/null || true
     sleep 0.05
   done

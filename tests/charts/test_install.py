@@ -16,7 +16,7 @@ from tests.charts.rendered import CHART, CRD, VARIANTS, Values, one, render
 from tests.charts.test_rendered import GRANTED, granted
 from tests.cluster.kube import ROOT, Cluster, Image, Images, eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(600)]
 
 SHOP = {
     "apiVersion": "wsgi.dev/v1alpha1",

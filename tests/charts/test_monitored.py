@@ -31,7 +31,7 @@ from tests.cluster.kube import (
     run,
 )
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(400)]
 
 ON = (
     "podMonitor.enabled=true,alerts.enabled=true,dashboards.enabled=true,networkPolicy.enabled=true",

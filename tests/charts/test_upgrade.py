@@ -71,6 +71,7 @@ def apply_crd(cluster: Cluster, path: Path) -> None:
 
 
 @pytest.mark.cluster
+@pytest.mark.alone
 @pytest.mark.timeout(500)
 def test_a_release_of_the_previous_chart_is_upgraded_where_it_stands(
     cluster: Cluster, images: Images, namespace: str, previous_crd: None

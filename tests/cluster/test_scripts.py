@@ -136,8 +136,9 @@ def test_a_control_plane_alone_has_no_node_and_leaves_nothing_behind(machine: Ma
     assert machine.traces() == {}
 
 
-def test_down_leaves_nothing_behind(running: Machine) -> None:
+def test_down_leaves_nothing_behind_not_even_what_is_frozen(running: Machine) -> None:
     a_pod(running)
+    running.freeze_pods()
     settings = ("kernel.panic", "kernel.panic_on_oops", "vm.overcommit_memory")
     remembered = (running.state / "run" / "sysctls").read_text()
     down = running.script("down")

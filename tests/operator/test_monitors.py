@@ -12,7 +12,7 @@ import yaml
 from tests.cluster.kube import ROOT, CommandError, eventually
 from tests.operator.ground import ACCOUNT, Ground, deployment
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.alone]  # it gives the cluster a CRD and takes it away
 
 PLURAL = "podmonitors.monitoring.coreos.com"
 MINIMAL: dict[str, Any] = {
