@@ -10,7 +10,7 @@ import asyncio
 import base64
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,6 +156,7 @@ class FaultProxy:
         ready.set()
         self._loop.run_forever()
         self._loop.run_until_complete(runner.cleanup())
+        self._loop.run_until_complete(_end(asyncio.all_tasks(self._loop)))
         self._loop.close()
 
     async def _start(self) -> web.AppRunner:
@@ -171,6 +172,13 @@ class FaultProxy:
         self.heal()
         self.drop()
         self._loop.call_soon_threadsafe(self._loop.stop)
+
+
+async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Requests that were cut off: whoever waits in them is told."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _passed_on(headers: Any) -> dict[str, str]:

@@ -34,13 +34,13 @@ class Ground:
     folder: Path
     image: str = "localhost/wsgi-sidecar:none"
     process: subprocess.Popen[bytes] | None = None
-    starts: int = field(default=0)
+    said_before: int = 0
     policies: list[str] = field(default_factory=list)
 
     def start(self, *, wait: bool = True, module: str = "wsgi_operator", **environ: str) -> None:
         """Start the operator (or a module that starts it), and wait until it watches."""
         assert self.process is None
-        self.starts += 1
+        self.said_before = len(self.said())
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-W", "error", "-m", module],
@@ -50,14 +50,14 @@ class Ground:
                 cwd=self.folder,
             )
         if wait:
-            eventually(lambda: self.alive() and self.log.read_text().count('"wsgi-operator ') >= self.starts)
+            eventually(self.works)
 
     def twin(self, name: str) -> Ground:
         """Another operator for the same namespace, under the same account; not started."""
         folder = self.folder / name
         folder.mkdir()
         (folder / "kubeconfig").write_text(self.kubeconfig().read_text())
-        return replace(self, folder=folder, process=None, starts=0, policies=[])
+        return replace(self, folder=folder, process=None, said_before=0, policies=[])
 
     def _environ(self) -> dict[str, str]:
         return {
@@ -101,6 +101,14 @@ class Ground:
     def kill(self) -> None:
         """kill -9: no time for last words."""
         self._end(signal.SIGKILL)
+
+    def works(self) -> bool:
+        """Whether it says that it watches."""
+        return self.alive() and '"wsgi-operator ' in self.said()[self.said_before :]
+
+    def said(self) -> str:
+        """All that the operators of this ground have logged."""
+        return self.log.read_text() if self.log.exists() else ""
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""

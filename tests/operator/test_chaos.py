@@ -32,6 +32,7 @@ def test_whenever_the_operator_is_killed_each_step_is_done_once_and_the_end_is_r
     assert here.template("fired-at") == owners
     eventually(lambda: here.revision("fired-at") == revision + 1)
     assert here.replica_sets("fired-at") == 4
+    eventually(here.works)
     assert here.stop() == 0
 
 

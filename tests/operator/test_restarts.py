@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.cluster.kube import eventually
-from tests.operator.ground import Ground, deployment
+from tests.operator.ground import Ground, deployment, free_port
 from wsgi_contract import names
 from wsgi_operator.core.restore import taken_out
 
@@ -115,3 +116,13 @@ def test_an_operator_that_cannot_work_says_why_and_ends(here: Ground):
     assert here.process.wait(timeout=60) == 2
     here.process = None
     assert "give it a version" in here.log.read_text()
+
+
+def test_an_operator_that_is_told_to_stop_before_it_works_ends_as_one_that_was_told(here: Ground, tmp_path: Path):
+    config = yaml.safe_load(here.kubeconfig().read_text())
+    config["clusters"][0]["cluster"] = {"server": f"http://127.0.0.1:{free_port()}"}
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    here.start(wait=False, KUBECONFIG=str(tmp_path / "kubeconfig"))
+    eventually(lambda: "asking again" in here.said()[here.said_before :])
+    assert here.stop() == 0
+    assert "told to stop before the work has begun" in here.said()

@@ -47,6 +47,7 @@ def main() -> int:
     if sys.argv[1:]:
         print("wsgi-operator takes no arguments: it is configured by WSGI_OPERATOR_* variables", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, _leave)
     try:
         config = read_config(os.environ)
     except ConfigError as error:
@@ -63,6 +64,12 @@ def main() -> int:
         log.critical("ended by an error; the next start begins where this one stopped", exc_info=True, extra=_ENDED)
         return 1
     return 0
+
+
+def _leave(*_: object) -> None:
+    """End as one who was told to: kopf takes over SIGTERM only once it works."""
+    log.info("told to stop before the work has begun", extra=_ENDED)
+    sys.exit(0)
 
 
 async def operate(config: Config) -> None:
