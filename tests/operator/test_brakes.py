@@ -5,11 +5,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from wsgi_operator.core.brakes import Moment, unknown_zones, why_not_yet
+from wsgi_operator.core.brakes import Moment, unknown_zones, why_not_in_place, why_not_yet
 from wsgi_operator.core.budgets import Budget
 from wsgi_operator.core.roll import Roll
 from wsgi_operator.core.rollout import Rollout
 from wsgi_operator.core.server import Sidecar, Terms
+from wsgi_operator.core.standing import Standing
 from wsgi_operator.core.turns import Turns
 from wsgi_operator.core.windows import Window
 from wsgi_operator.testing import NOW, planned, server
@@ -65,6 +66,33 @@ def test_a_change_waits_with_its_reason(kind, surroundings, words):
 def test_what_belongs_to_the_adoption_waits_for_no_window_and_no_cooldown(kind):
     terms = replace(CLOSED, cooldown_s=600)
     assert why(kind, terms=terms, before=ended(1)) is None
+
+
+def standing(phase: str, seconds_ago: float = 0.0) -> Standing:
+    at = NOW - seconds_ago
+    return Standing(order="g1-x", generation=1, settings={}, before={}, phase=phase, reason="", at=at)
+
+
+@pytest.mark.parametrize(
+    ("terms", "last", "words"),
+    [
+        (Terms(), None, None),
+        (CLOSED, None, "what this spec asks for waits for the window that opens Tue 00:00 Asia/Tokyo"),
+        (CLOSED, standing("Applied"), "waits for the window"),
+        (CLOSED, standing("Stopped"), None),  # what went wrong is corrected at once
+        (Terms(cooldown_s=60), standing("Applied", 59), "the cooldown of 60 s after the last"),
+        (Terms(cooldown_s=60), standing("Applied", 60), None),
+    ],
+)
+def test_a_change_in_running_pods_waits_as_a_roll_does(terms, last, words):
+    told = why_not_in_place(server(terms=terms), planned().record, last, ZONES, NOW)
+    assert told is None if words is None else words in str(told)
+
+
+def test_after_a_change_in_running_pods_a_roll_waits_for_the_cooldown_and_after_a_roll_they_do():
+    terms = Terms(cooldown_s=60)
+    assert "the cooldown of 60 s" in str(why("settings", terms=terms, standing=standing("Applied", 59)))
+    assert "the cooldown of 60 s" in str(why_not_in_place(server(terms=terms), ended(59), None, ZONES, NOW))
 
 
 def test_an_adoption_begins_while_its_owner_rolls_and_counts_among_those_that_roll():

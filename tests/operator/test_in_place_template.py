@@ -47,6 +47,23 @@ def test_a_template_is_rolled_once_then_keeps_still_and_is_given_back_to_the_byt
     assert here.stop() == 0
 
 
+def test_a_change_in_running_pods_waits_for_its_window(here: Ground):
+    here.apply(deployment("patient"))
+    here.start()
+    here.adopt("patient", settings={"workers": 2}, tuning=IN_PLACE)
+    here.until("patient", "Ready", "True")
+    hour = time.gmtime(time.time() + 12 * 3600).tm_hour
+    never_now = {"start": f"{hour:02}:00", "end": f"{hour:02}:30"}
+    here.adopt("patient", settings={"workers": 3}, tuning=IN_PLACE | {"windows": [never_now]})
+    assert "waits for the window that opens" in here.until("patient", "Reconciling", "True", "Waiting")
+    time.sleep(2)
+    assert "wsgi.dev/changed-in-place" not in here.deployment("patient")["metadata"]["annotations"]
+    here.adopt("patient", settings={"workers": 3}, tuning=IN_PLACE)
+    here.until("patient", "Ready", "True")
+    assert '"workers":3' in here.deployment("patient")["metadata"]["annotations"]["wsgi.dev/changed-in-place"]
+    assert here.stop() == 0
+
+
 def test_the_policy_gives_the_servers_container_what_it_has_to_read(here: Ground):
     here.give_policy()
     volumes = [{"name": name, "emptyDir": {}} for name in ("wsgi-policy", "wsgi-in-place", "tmp")]

@@ -9,7 +9,7 @@ from wsgi_operator.core.facts import Facts
 from wsgi_operator.core.record import Change
 from wsgi_operator.core.rollout import Rollout, rollout
 from wsgi_operator.core.server import Obstacle
-from wsgi_operator.core.status import status_of
+from wsgi_operator.core.status import cut_down, status_of
 from wsgi_operator.status_model import Status
 from wsgi_operator.testing import (
     IMAGE,
@@ -268,3 +268,18 @@ def test_a_roll_is_judged_as_kubectl_does():
     assert "1 old pods are still to end" in roll(replicas=3).message
     assert "1 of 2 pods are available" in roll(availableReplicas=1).message
     assert roll(conditions=[{"type": "Progressing", "reason": "ProgressDeadlineExceeded"}]).failed
+
+
+def test_a_status_that_is_cut_down_keeps_its_conditions_and_says_why_and_since_when():
+    whole = told(facts(heard()))
+    once = cut_down(whole, {}, ".status.new: field not declared in schema", THEN)
+    again = cut_down(whole, once, ".status.new: field not declared in schema", LATER)
+    assert again == once, "nothing in it ticks"
+    Status.model_validate(once)
+    assert once.keys() == {"observedGeneration", "conditions"}
+    degraded = {c["type"]: c for c in once["conditions"]}["Degraded"]
+    assert (degraded["status"], degraded["reason"]) == ("True", "CustomResourceDefinitionTooOld")
+    assert ".status.new: field not declared in schema" in degraded["message"]
+    assert [c for c in once["conditions"] if c["type"] != "Degraded"] == [
+        c for c in whole["conditions"] if c["type"] != "Degraded"
+    ]

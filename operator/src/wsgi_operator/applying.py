@@ -24,6 +24,7 @@ from wsgi_operator.core.roll import wished_again
 from wsgi_operator.core.rollout import rollout
 from wsgi_operator.core.seen import Seen
 from wsgi_operator.core.server import Obstacle, Server
+from wsgi_operator.core.standing import standing_of
 from wsgi_operator.core.template import plan_template
 from wsgi_operator.core.theirs import owners_part
 from wsgi_operator.desk import Body, Desk, Memory
@@ -167,6 +168,7 @@ async def _held(desk: Desk, server: Server, workload: Body, made: Plan, now: flo
         takes=takes,
         mending=record is not None and _failed(record, workload),
         unnoted=record is not None and record.roll is not None and record.roll.open,
+        standing=standing_of(workload),
     )
     return why_not_yet(made.kind, server, record, moment, desk.turns)
 

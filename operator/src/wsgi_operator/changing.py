@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 import kopf
 
 from wsgi_contract.in_place import InPlaceOrder, dump_order
+from wsgi_operator.applying import zones_of
 from wsgi_operator.connection import Refused
 from wsgi_operator.core.boot import boots
+from wsgi_operator.core.brakes import why_not_in_place
 from wsgi_operator.core.evidence import Evidence
-from wsgi_operator.core.in_place import Seat, Wish, follow, seats_of
+from wsgi_operator.core.in_place import Seat, Wish, begins, follow, seats_of
 from wsgi_operator.core.patch import Plan
 from wsgi_operator.core.record import record_of
 from wsgi_operator.core.server import Obstacle, Server
@@ -32,10 +34,12 @@ class Changed:
     Attributes:
         standing: on the workload; None: nothing was ever changed in place.
         message: what is waited for; empty: nothing.
+        held: why a change does not begin yet; None: nothing waits.
     """
 
     standing: Standing | None = None
     message: str = ""
+    held: str | None = None
 
 
 async def change_in_place(
@@ -64,6 +68,10 @@ async def change_in_place(
         template=record.settings,
     )
     step = follow(wish, standing, seats_of((*evidence.heard, *evidence.silent)), now)
+    if begins(standing, step.standing):
+        held = why_not_in_place(server, record, standing, zones_of(server), now)
+        if held is not None:
+            return Changed(standing=standing, held=held)
     if step.standing is not None and step.standing != standing:
         await _note(desk, server, workload, step.standing)
     for seat, order in step.orders:

@@ -27,6 +27,8 @@ AT_ONCE: Final = 32
 in our own queue, not in the API server's, which has other clients. 32 answers of 10 ms are 3,200 requests a second."""
 
 _REFUSALS: Final = frozenset({400, 403, 404, 405, 413, 415, 422})
+_UNDECLARED: Final = "field not declared in schema"
+"""Word of server-side apply for a field that it does not know; its status is 500, as if asking again could help."""
 
 Object = dict[str, Any]
 
@@ -42,6 +44,10 @@ class Refused(kopf.PermanentError):
         """Keep the status beside the sentence."""
         super().__init__(message)
         self.status = status
+
+
+class Undeclared(Refused):
+    """The CustomResourceDefinition in the cluster does not declare a field that we write: it is older than we are."""
 
 
 class Conflict(kopf.TemporaryError):
@@ -177,6 +183,8 @@ def _answer(method: str, path: str, status: int, text: bytes, headers: Mapping[s
         return answer
     said = answer.get("message") if isinstance(answer, dict) else None
     message = f"{method} {path}: {said or f'an answer that is no object, status {status}'}"
+    if _UNDECLARED in message:
+        raise Undeclared(str(said), status)
     if status == 409:
         raise Conflict(message, delay=0.2)
     if status in _REFUSALS:

@@ -75,6 +75,8 @@ class Memory:
         patience_s: until the next look while things are not as wanted.
         bell: rings when there is reason to look again.
         settled: plans that change nothing, by what they were made from.
+        undeclared: the API server's words for why a whole status cannot be written, and until when (Unix seconds) that
+            is not tried again; None: it can.
     """
 
     status: Body
@@ -84,6 +86,7 @@ class Memory:
     patience_s: float = 1.0
     bell: Bell = field(default_factory=Bell)
     settled: Settled = field(default_factory=Settled)
+    undeclared: tuple[str, float] | None = None
 
 
 def memory_of(status: Body, bell: Bell) -> Memory:

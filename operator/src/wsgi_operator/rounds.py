@@ -8,13 +8,14 @@ more round.
 import logging
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import kopf
 
 from wsgi_operator.applying import apply_wanted, zones_of
 from wsgi_operator.bells import Bell, unless
 from wsgi_operator.changing import Changed, change_in_place
+from wsgi_operator.connection import Undeclared
 from wsgi_operator.core.brakes import left_behind, unknown_zones
 from wsgi_operator.core.evidence import Evidence, gather
 from wsgi_operator.core.facts import Facts
@@ -29,7 +30,7 @@ from wsgi_operator.core.roll_notices import roll_notices
 from wsgi_operator.core.rollout import rollout
 from wsgi_operator.core.seen import look_at
 from wsgi_operator.core.server import Obstacle, Server, owner_of
-from wsgi_operator.core.status import status_of
+from wsgi_operator.core.status import cut_down, status_of
 from wsgi_operator.core.times import moment
 from wsgi_operator.core.turned import turned
 from wsgi_operator.crd import parse_server
@@ -38,6 +39,9 @@ from wsgi_operator.making import Outcome, make_children
 from wsgi_operator.rolling import look_after
 
 log = logging.getLogger("wsgi_operator")
+
+UNDECLARED_S: Final = 60.0
+"""How long a status that the CRD is too old for is not tried again: a thousand WSGIServers are 17 requests a second."""
 
 
 async def one_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memory: Memory) -> bool:
@@ -89,7 +93,8 @@ async def _act(desk: Desk, server: Server, rivals: tuple[Body, ...], memory: Mem
     if rollout(workload).done:
         changed = await change_in_place(desk, server, (workload, applied[1]), evidence, now)
     facts = await _facts(desk, server, workload, (applied[1], beside), evidence)
-    return replace(facts, standing=changed.standing, changing=changed.message)
+    held = facts.held if facts.held is not None else changed.held
+    return replace(facts, standing=changed.standing, changing=changed.message, held=held)
 
 
 async def _facts(
@@ -156,13 +161,25 @@ async def _listen(desk: Desk, server: Server, bell: Bell) -> Evidence:
 
 
 async def _tell_status(desk: Desk, body: Body, status: dict[str, Any], memory: Memory) -> None:
-    if status != memory.status:
-        namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
+    """Write the status if it is another one; under a CRD that is too old for it, what of it can be written."""
+    now = time.time()
+    if memory.undeclared is not None and now < memory.undeclared[1]:
+        status = cut_down(status, memory.status, memory.undeclared[0], _moment(now))
+    if status == memory.status:
+        return
+    namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
+    try:
         await desk.cluster.write_status(namespace, name, status)
-        for condition in turned(memory.status, status):
-            about = {"event": "condition", "object": f"{namespace}/{name}", "reason": condition["reason"]}
-            log.info("%s=%s: %s", condition["type"], condition["status"], condition["message"], extra=about)
-        memory.status, memory.patience_s = status, 1.0
+        memory.undeclared = memory.undeclared if memory.undeclared and now < memory.undeclared[1] else None
+    except Undeclared as error:
+        memory.undeclared = (str(error), now + UNDECLARED_S)
+        status = cut_down(status, memory.status, str(error), _moment(now))
+        if status != memory.status:
+            await desk.cluster.write_status(namespace, name, status)
+    for condition in turned(memory.status, status):
+        about = {"event": "condition", "object": f"{namespace}/{name}", "reason": condition["reason"]}
+        log.info("%s=%s: %s", condition["type"], condition["status"], condition["message"], extra=about)
+    memory.status, memory.patience_s = status, 1.0
 
 
 async def _tell_events(desk: Desk, body: Body, notices: tuple[Notice, ...], memory: Memory) -> None:

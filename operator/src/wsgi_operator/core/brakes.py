@@ -18,6 +18,7 @@ from wsgi_operator.core.record import Record
 from wsgi_operator.core.roll import Kind
 from wsgi_operator.core.rollout import Rollout
 from wsgi_operator.core.server import Obstacle, Server
+from wsgi_operator.core.standing import Standing
 from wsgi_operator.core.times import moment
 from wsgi_operator.core.turns import Turns
 from wsgi_operator.core.windows import next_opening
@@ -42,6 +43,7 @@ class Moment:
         takes: pods that its own strategy may take away at once.
         mending: whether our own roll failed, and this takes its place.
         unnoted: whether our own roll has ended, or is about to, and the record does not say so yet.
+        standing: of the last change in place; None: there was none.
     """
 
     now: float
@@ -51,6 +53,7 @@ class Moment:
     takes: int = 0
     mending: bool = False
     unnoted: bool = False
+    standing: Standing | None = None
 
 
 def why_not_yet(
@@ -64,13 +67,23 @@ def why_not_yet(
     # The template of an app is the spec's: as with a Deployment, a newer one takes the place of one that still rolls.
     why = None if kind == "adoption" or (kind == "settings" and server.app is not None) else _busy(kind, at)
     if why is None and kind in ("settings", "upgrade"):
-        why = _out_of_time(server, before, at)
+        why = _out_of_time(server, _ended(before, at.standing), at.zones, at.now)
     if why is None and kind != "adoption":
         why = exhausted(at.budgets, at.takes)
     if why is None and at.rollout.by_hand is None:
         why = turns.take(server, at.now, upgrade=kind == "upgrade")
     what = f"the sidecar {server.sidecar.image}" if kind == "upgrade" else _WHAT[kind]
     return None if why is None else f"{what} {why}"
+
+
+def why_not_in_place(
+    server: Server, record: Record, standing: Standing | None, zones: Mapping[str, tzinfo], now: float
+) -> str | None:
+    """Why a change in running pods does not begin now. One that goes wrong is corrected at once, as a roll would be."""
+    if standing is not None and standing.phase != "Applied":
+        return None
+    why = _out_of_time(server, _ended(record, standing), zones, now)
+    return None if why is None else f"{_WHAT['settings']} {why}"
 
 
 def unknown_zones(server: Server, zones: Mapping[str, tzinfo]) -> Obstacle | None:
@@ -117,14 +130,20 @@ def _busy(kind: str, at: Moment) -> str | None:
     return None
 
 
-def _out_of_time(server: Server, before: Record | None, at: Moment) -> str | None:
-    if unknown_zones(server, at.zones) is not None and not any(w.zone in at.zones for w in server.terms.windows):
+def _ended(record: Record | None, standing: Standing | None) -> float | None:
+    """When the last change ended, be it a roll or one in running pods; None: nobody knows of one."""
+    roll = record.roll.ended if record is not None and record.roll is not None else None
+    in_place = standing.at if standing is not None and standing.phase == "Applied" else None
+    return max((at for at in (roll, in_place) if at is not None), default=None)
+
+
+def _out_of_time(server: Server, ended: float | None, zones: Mapping[str, tzinfo], now: float) -> str | None:
+    if unknown_zones(server, zones) is not None and not any(w.zone in zones for w in server.terms.windows):
         return "waits because the time zones of spec.tuning.windows are not known"
-    ended = before.roll.ended if before is not None and before.roll is not None else None
-    if ended is not None and at.now < ended + server.terms.cooldown_s:
+    if ended is not None and now < ended + server.terms.cooldown_s:
         return (
             f"waits for the cooldown of {server.terms.cooldown_s:g} s after the last change, which ends at "
             f"{moment(ended + server.terms.cooldown_s)}"
         )
-    opening = next_opening(server.terms.windows, at.zones, at.now)
+    opening = next_opening(server.terms.windows, zones, now)
     return None if opening is None else f"waits for the window that opens {opening.words}"

@@ -108,6 +108,11 @@ def follow(wish: Wish, standing: Standing | None, seats: Sequence[Seat], now: fl
     return _onward(wish, current, seats, now)
 
 
+def begins(before: Standing | None, after: Standing | None) -> bool:
+    """Whether what comes next is the beginning of a change that was not under way."""
+    return after is not None and after.phase == "Changing" and (before is None or before.order != after.order)
+
+
 def _current(wish: Wish, standing: Standing | None, now: float) -> Standing | None:
     """The change that is asked for now: the one under way, or a new one; None where the template has it already."""
     if standing is not None and standing.settings == wish.settings:

@@ -15,6 +15,10 @@ from wsgi_operator.core.history import history
 from wsgi_operator.core.server import SPEC_NAMES, Server
 from wsgi_operator.core.times import moment
 
+_OLDER: Final = (
+    "the CustomResourceDefinition in this cluster is older than the operator, so only these conditions can be told: "
+    "kubectl apply --server-side -f charts/wsgi-operator/crds, of the operator's release (Helm upgrades no CRD)"
+)
 _SILENT: Final = 20
 _INCIDENTS: Final = 10
 _UNKNOWNS: Final = 10
@@ -72,6 +76,23 @@ def _condition(verdict: Verdict, generation: int, old: Mapping[str, Any] | None,
         "observedGeneration": generation,
         "lastTransitionTime": since,
     }
+
+
+def cut_down(status: Mapping[str, Any], before: Mapping[str, Any], why: str, now: str) -> dict[str, Any]:
+    """What every CustomResourceDefinition knows of a status, and in Degraded why there is no more.
+
+    Args:
+        status: the whole one.
+        before: the status as it stands.
+        why: the API server's words.
+        now: RFC 3339.
+    """
+    generation, message = status["observedGeneration"], f"{_OLDER}; the API server says: {clip(why)}"
+    verdict = Verdict(type="Degraded", status=True, reason="CustomResourceDefinitionTooOld", message=message)
+    old = next((c for c in before.get("conditions") or () if c["type"] == verdict.type), None)
+    told = _condition(verdict, generation, old, now)
+    conditions = [told if c["type"] == verdict.type else c for c in status["conditions"]]
+    return {"observedGeneration": generation, "conditions": conditions}
 
 
 def _effective(setting: InForce) -> dict[str, Any]:
