@@ -82,6 +82,7 @@ class Fleet:
         pods_each: pods per WSGIServer.
         servers: how many there are by now.
         pods: likewise.
+        workers: the number from which the last changes began.
         changes: what the Deployments tell.
     """
 
@@ -91,6 +92,7 @@ class Fleet:
     pods_each: int
     servers: int = 0
     pods: int = 0
+    workers: int = 3
     changes: Patched = field(default_factory=Patched)
 
     def named(self, number: int) -> tuple[str, str]:
@@ -301,13 +303,16 @@ async def changes(fleet: Fleet, count: int, every_s: float, seed: int) -> list[f
     """Seconds from a change to the patched template, for so many changes of different WSGIServers."""
     chosen = random.Random(seed).sample(range(fleet.servers), min(count, fleet.servers))
     lasted, running = [], []
+    # Another number at each size: a resource that is set to what it says already is no change.
+    fleet.workers += 10
+    first = fleet.workers
 
     async def one(number: int, workers: int) -> None:
         lasted.append(await fleet.change(number, workers))
 
     for turn in range(count):
         number = chosen[turn % len(chosen)]
-        running.append(asyncio.create_task(one(number, 4 + turn // len(chosen))))
+        running.append(asyncio.create_task(one(number, first + turn // len(chosen))))
         await asyncio.sleep(every_s)
     await asyncio.gather(*running)
     return sorted(lasted)
