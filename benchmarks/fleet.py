@@ -330,7 +330,7 @@ async def sweep(fleet: Fleet) -> tuple[float, float]:
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {fleet.cpu})
     try:
-        reports = Reports(timeout_s=3)
+        reports = Reports(timeout_s=TARGETS["sweep_s"])  # one simulated kubelet answers for all of them
         began, cpu = time.monotonic(), time.process_time()
         answers = await reports.read(found, names.SIDECAR_PORT)
         lasted = time.monotonic() - began, time.process_time() - cpu
