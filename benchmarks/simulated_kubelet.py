@@ -16,7 +16,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Set
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -111,14 +111,14 @@ class Kubelet:
         """A pod, new or changed."""
         uid, metadata = body["metadata"]["uid"], body["metadata"]
         if "deletionTimestamp" in metadata:
-            self._do(self._cluster.remove(_path(body), uid))
+            self._do(lambda: self._cluster.remove(_path(body), uid))
             return
         if uid not in self._address_of:
             known = (body.get("status") or {}).get("podIP")
             self._address_of[uid] = known or next(a for a in self._addresses if a not in self._pods)
-            self._do(self._run(body, self._address_of[uid]))
+            self._do(lambda: self._run(body, self._address_of[uid]))
         elif (body.get("status") or {}).get("podIP") is None:
-            self._do(self._run(body, self._address_of[uid]))
+            self._do(lambda: self._run(body, self._address_of[uid]))
         address = self._address_of[uid]
         self._pods[address] = _slim(body)
         self._bodies.pop(address, None)
@@ -138,7 +138,7 @@ class Kubelet:
 
     # what it does
 
-    def _do(self, work: Any) -> None:
+    def _do(self, work: Callable[[], Awaitable[None]]) -> None:
         task = asyncio.ensure_future(_stubborn(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -251,10 +251,17 @@ def _status(container: Mapping[str, Any], now: str) -> dict[str, Any]:
     }
 
 
-async def _stubborn(work: Any) -> None:
-    """Do it, unless the API server refuses: the object is gone by now."""
-    with suppress(kopf.TemporaryError, kopf.PermanentError, AssertionError):
-        await work
+async def _stubborn(work: Callable[[], Awaitable[None]]) -> None:
+    """Do it, however long the API server is away, unless it refuses: then the object is gone by now."""
+    while True:
+        try:
+            await work()
+        except kopf.PermanentError:
+            return
+        except (kopf.TemporaryError, AssertionError):
+            await asyncio.sleep(1.0)
+        else:
+            return
 
 
 class Templates:
@@ -310,7 +317,8 @@ async def keep_nodes(cluster: Admin) -> None:
     while True:
         for node in map(node_of, range(NODES)):
             now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            await _stubborn(cluster.merge(f"{leases}/{node}", {"spec": {"holderIdentity": node, "renewTime": now}}))
+            lease = {"spec": {"holderIdentity": node, "renewTime": now}}
+            await _stubborn(lambda node=node, lease=lease: cluster.merge(f"{leases}/{node}", lease))  # type: ignore[misc]
         await asyncio.sleep(LEASE_S)
 
 
