@@ -8,13 +8,14 @@ import http.client
 import resource
 import socket
 import statistics
-import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
+
+from demo.clients import Clients
 
 LONGEST_LIST: Final = 200_000
 
@@ -55,7 +56,7 @@ class Tally:
     slowest_s: float | None
 
 
-class Load:
+class Load(Clients):
     """Clients that ask again and again, each in its own thread, until the block ends or the bounds are reached.
 
     >>> with Load("127.0.0.1", 8000, clients=4) as load:  # doctest: +SKIP
@@ -89,51 +90,18 @@ class Load:
         at_most: int = LONGEST_LIST,
         for_at_most_s: float = 900.0,
     ) -> None:
+        super().__init__(clients, timeout_s)
         self._address = (host, port)
         self._path = path
         self._pause_s = pause_s
-        self._timeout_s = timeout_s
         self._headers = dict(headers or {}) | ({} if keep_alive else {"Connection": "close"})
         self._keep_alive = keep_alive
         self._left = at_most
         self._for_at_most_s = for_at_most_s
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
         self._served: Counter[int] = Counter()
         self._failed: Counter[int] = Counter()
         self._failures: Counter[str] = Counter()
         self._times_s: list[float] = []
-        self._began = 0.0
-        self._threads = [threading.Thread(target=self._client, daemon=True) for _ in range(clients)]
-
-    def __enter__(self) -> Self:
-        """Start the clients."""
-        self._began = time.monotonic()
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop them, and wait for the requests under way."""
-        self.stop()
-
-    def stop(self) -> None:
-        """Stop the clients and wait for the requests under way."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(self._timeout_s + 5)
-
-    @property
-    def running(self) -> bool:
-        """Whether any client still asks: False once the bounds are reached."""
-        return any(thread.is_alive() for thread in self._threads)
-
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds since the load began."""
-        return time.monotonic() - self._began
 
     def rate(self, over_s: int = 1) -> float:
         """Requests served per second over the last whole seconds."""

@@ -6,12 +6,11 @@ clients and total are bounded; what could not be sent in time is told, not left 
 """
 
 import http.client
-import threading
-import time
 from collections import Counter
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
+
+from demo.clients import Clients
 
 MOST: Final = 100_000
 _LATE_S: Final = 0.25
@@ -34,7 +33,7 @@ class Fate:
     late: bool
 
 
-class OpenLoad:
+class OpenLoad(Clients):
     """Requests at a constant rate until the block ends, each on a connection of its own, as from many visitors.
 
     >>> with OpenLoad("127.0.0.1", 8000, per_second=50) as load:  # doctest: +SKIP
@@ -61,34 +60,11 @@ class OpenLoad:
         timeout_s: float = 10.0,
         clients: int = 0,
     ) -> None:
+        super().__init__(clients or min(int(per_second * timeout_s), 400), timeout_s)
         self._address, self._path = (host, port), path
-        self._every_s, self._timeout_s = 1.0 / per_second, timeout_s
-        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._every_s = 1.0 / per_second
         self._sent = 0
         self._fates: list[Fate] = []
-        count = clients or min(int(per_second * timeout_s), 400)
-        self._threads = [threading.Thread(target=self._client, daemon=True) for _ in range(count)]
-        self._began = 0.0
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        self._began = time.monotonic()
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Send no more, and wait for what is under way."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(self._timeout_s + 5)
-
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds since the load began."""
-        return time.monotonic() - self._began
 
     def fates(self, since_s: float = 0.0) -> tuple[Fate, ...]:
         """All that were due since then and whose fate is known."""
