@@ -69,7 +69,7 @@ bench-healing: venv ## from the fault to the cure, 20 runs each: frozen worker, 
 	@$(PYTHON) -m benchmarks.healing $(BENCH_ARGS)
 
 .PHONY: bench-roll
-bench-roll: venv ## requests lost per roll of settings under open-loop load: drained apps, and others (our own cluster)
+bench-roll: venv ## requests lost per change of settings under open-loop load, by rolls and in running pods (our own cluster)
 	@$(PYTHON) -m benchmarks.roll $(BENCH_ARGS)
 
 .PHONY: false-alarms

@@ -61,7 +61,7 @@ def drained(name: str, image: str) -> Manifest:
         "name": "web",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "env": [{"name": "GUNICORN_CMD_ARGS", "value": "--workers=1 --graceful-timeout=15"}],
+        "env": [{"name": "GUNICORN_CMD_ARGS", "value": "--graceful-timeout=15"}],
         "ports": [{"containerPort": 8000}],
         "readinessProbe": {"httpGet": {"path": "/", "port": 8000}, "periodSeconds": 1},
         "lifecycle": {"preStop": {"exec": {"command": ["sleep", "3"]}}},
@@ -101,7 +101,7 @@ def _as_it_is(_: Manifest) -> None:
 
 def _killed_early(body: Manifest) -> None:
     body["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 4
-    _container(body)["env"][0]["value"] = "--workers=1 --graceful-timeout=15"
+    _container(body)["env"][0]["value"] = "--graceful-timeout=15"
 
 
 GAP = {"replicas": 1, "strategy": {"rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}}
