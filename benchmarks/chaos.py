@@ -189,6 +189,7 @@ class Stage:
             await self.cluster.create(_path(name, collection=True), workload(name, given))
         for name in cast:
             await until(lambda name=name: self.rolled(name), within_s=RIGHT_S)  # type: ignore[misc]
+            await until(lambda name=name: self.is_told(name), within_s=RIGHT_S)  # type: ignore[misc]
         owners = {name: canonical(await self.live(name)) for name in cast}
         for act in acts:
             before = {name: len(self.history.templates[name]) for name in cast}
@@ -268,6 +269,8 @@ class Stage:
             except TimeoutError:
                 raise AssertionError(f"story {number}, {act}: {name}: {await self.seen(name)}") from None
         self.right_s.setdefault(act.step, []).append(time.monotonic() - began)
+        for name in owners:  # our own watches, too, come back late from an API server that was killed
+            await until(lambda name=name: self.is_told(name), within_s=RIGHT_S)  # type: ignore[misc]
         self.in_flight += sum(
             not rolled for name in owners for _, rolled in self.history.templates[name][before[name] :]
         )
@@ -313,6 +316,11 @@ class Stage:
     async def rolled(self, name: str) -> bool:
         """Whether its roll is done."""
         return rollout(await self.live(name)).done
+
+    async def is_told(self, name: str) -> bool:
+        """Whether the history has come to the template that is there now."""
+        told = self.history.templates.get(name)
+        return told is not None and told[-1][0] == canonical(await self.live(name))
 
     async def pods(self, name: str) -> list[str]:
         """Names of its pods."""

@@ -7,7 +7,7 @@ can be lost at any moment; what must not be lost stands in the cluster.
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from wsgi_operator.bells import Bell, Bells
 from wsgi_operator.cluster import Cluster
@@ -25,6 +25,10 @@ from wsgi_operator.reports import Reports
 
 Body = Mapping[str, Any]
 
+FIRST_AT_ONCE: Final = 50
+"""First rounds that are under way at the same time. After a start there is one for each WSGIServer, and each holds its
+workload, its plan and its pods' reports: for a thousand of them at once that is more memory than all the rest."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Desk:
@@ -38,6 +42,7 @@ class Desk:
     meters: Meters = field(default_factory=Meters)
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     keys: KeyFolder = field(default_factory=lambda: KeyFolder(None, guards=False))
+    first: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(FIRST_AT_ONCE))
     turns: Turns = field(init=False)
     disruptions: Disruptions = field(init=False)
     mirror: Mirror = field(init=False)

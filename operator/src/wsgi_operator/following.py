@@ -7,6 +7,7 @@ it logs, counts and lives.
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Final
 
 import kopf
@@ -31,12 +32,14 @@ async def follow(desk: Desk, stopped: Any, body: Body, claims: Mapping[Any, Iter
         return
     with desk.bells.listen(workload) as bell:
         memory = memory_of(dict(body.get("status") or {}), bell)
+        place: AbstractAsyncContextManager[Any] = desk.first
         while not stopped:
             bell.clear()
-            async with desk.lock(uid):
+            async with place, desk.lock(uid):
                 if stopped:
                     break
                 delay = await _guarded_round(desk, body, tuple(claims.get(workload, ())), memory)
+            place = nullcontext()
             await _first(bell.urgent.wait(), stopped.wait(), timeout_s=min(PAUSE_S, delay))
             if await _first(bell.rung.wait(), stopped.wait(), timeout_s=max(0.0, delay - PAUSE_S)):
                 memory.patience_s = 1.0

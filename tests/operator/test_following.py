@@ -1,0 +1,67 @@
+"""How rounds follow each other; a round itself is replaced by one that only waits."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from wsgi_operator import following
+from wsgi_operator.bells import Bells
+from wsgi_operator.cluster import Cluster
+from wsgi_operator.config import Config
+from wsgi_operator.core.server import Sidecar
+from wsgi_operator.desk import FIRST_AT_ONCE, Desk
+from wsgi_operator.reports import Reports
+
+SERVERS = 4 * FIRST_AT_ONCE
+
+
+class Stopped(asyncio.Event):
+    """As kopf's: true once it is set."""
+
+    def __bool__(self) -> bool:
+        return self.is_set()
+
+
+def body(number: int) -> dict:
+    metadata = {"namespace": "default", "name": f"shop-{number}", "uid": str(number), "generation": 1}
+    return {"metadata": metadata, "spec": {"workload": {"name": f"shop-{number}"}}}
+
+
+async def followed(monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], list[int]]:
+    """How many rounds were under way at once, at most: of the first ones, and of the second ones."""
+    rounds: dict[str, int] = {}
+    under_way, most = [0, 0], [0, 0]
+
+    async def one_round(desk, server, rivals, memory):
+        uid = server["metadata"]["uid"]
+        turn = rounds[uid] = rounds.get(uid, -1) + 1
+        if turn > 1:
+            await asyncio.sleep(60)
+        under_way[turn] += 1
+        most[turn] = max(most[turn], under_way[turn])
+        await asyncio.sleep(0.02 if turn == 0 else 1.0)
+        under_way[turn] -= 1
+        return False
+
+    monkeypatch.setattr(following, "one_round", one_round)
+    monkeypatch.setattr(following, "PAUSE_S", 0.01)
+    cluster: Cluster = object()  # type: ignore[assignment]  # nobody asks it
+    config = Config(sidecar=Sidecar(image="x:1"), repositories=("x",), report_interval_s=0.5)
+    desk = Desk(config=config, cluster=cluster, reports=Reports(timeout_s=1), bells=Bells())
+    desk.mirror.complete.set()
+    stopped = Stopped()
+    tasks = [asyncio.create_task(following.follow(desk, stopped, body(number), {})) for number in range(SERVERS)]
+    while len(rounds) < SERVERS or min(rounds.values()) < 1:
+        await asyncio.sleep(0.01)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return most[:1], most[1:]
+
+
+def test_after_a_start_no_more_than_some_first_rounds_run_at_once_and_later_ones_as_they_come(monkeypatch):
+    first, second = asyncio.run(followed(monkeypatch))
+    assert first == [FIRST_AT_ONCE]
+    assert second[0] > FIRST_AT_ONCE
