@@ -10,6 +10,8 @@ import os
 import signal
 import sys
 import uuid
+from collections.abc import Iterator
+from itertools import chain, repeat
 from typing import Final
 
 import kopf
@@ -60,7 +62,7 @@ def main() -> int:
         log.critical("%s", error, extra=_ENDED)
         return 1
     except Exception:
-        # kopf ends where a watch is refused for longer than it tries; whoever started us starts us again.
+        # whoever started us starts us again
         log.critical("ended by an error; the next start begins where this one stopped", exc_info=True, extra=_ENDED)
         return 1
     return 0
@@ -159,6 +161,17 @@ async def work(desk: Desk) -> None:
         await asyncio.gather(*beside, return_exceptions=True)
 
 
+class Endless:
+    """Seconds between kopf's tries: an API server that is away, or refuses us, for an hour finds us where we were.
+
+    kopf itself would give up after a minute and end us; we would come back as late as the kubelet's own back-off says.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        """From the start."""
+        return chain((1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0), repeat(30.0))
+
+
 async def _ready(desk: Desk, watching: asyncio.Event) -> None:
     """Ready is who watches and knows what there is."""
     await watching.wait()
@@ -184,6 +197,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.persistence.finalizer = names.FINALIZER
     chosen.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=names.GROUP)
     chosen.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=names.GROUP)
+    chosen.networking.error_backoffs = Endless()
     chosen.posting.enabled = False
     chosen.scanning.disabled = True
     chosen.background.instant_exit_timeout = 0.2

@@ -13,6 +13,7 @@ from wsgi_contract import names
 from wsgi_operator.desk import Desk, workload_of
 from wsgi_operator.following import follow
 from wsgi_operator.giving_back import restore
+from wsgi_operator.login import Login
 
 
 def build_registry(desk: Desk) -> kopf.OperatorRegistry:
@@ -20,9 +21,7 @@ def build_registry(desk: Desk) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
     ours = (names.GROUP, names.VERSION, names.PLURAL)
 
-    @kopf.on.login(registry=registry)
-    def login(**kwargs: Any) -> Any:
-        return kopf.login_via_client(**kwargs)
+    kopf.on.login(registry=registry)(Login(desk.config.namespaces).found)
 
     @kopf.index(*ours, id="claims", registry=registry)
     def claims(body: kopf.Body, **_: Any) -> Any:
