@@ -9,6 +9,8 @@ import pytest
 from hypothesis import settings
 
 from tests.cluster.kube import ROOT, Cluster
+from tests.operator.fault_proxy import FaultProxy
+from tests.operator.faulty import behind_a_proxy
 from tests.operator.ground import Ground, ground
 
 # The same inputs in every run: a test that fails today fails tomorrow, too.
@@ -37,3 +39,10 @@ def here(resource: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             yield here
     finally:
         resource.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def proxy(here: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultProxy]:
+    """What is between this file's operator and the API server."""
+    with behind_a_proxy(here, tmp_path_factory.mktemp("proxy")) as proxy:
+        yield proxy
