@@ -101,6 +101,7 @@ class Kubelet:
         self._address_of: dict[str, str] = {}
         self._addresses = addresses()
         self._pods: dict[str, Mapping[str, Any]] = {}
+        self._pods_of: dict[tuple[str, str], set[str]] = {}
         self._bodies: dict[str, tuple[bytes, bytes]] = {}
         self._templates: dict[tuple[str, str], tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
         self.asked: dict[str, Asked] = {}
@@ -121,13 +122,15 @@ class Kubelet:
             self._do(lambda: self._run(body, self._address_of[uid]))
         address = self._address_of[uid]
         self._pods[address] = _slim(body)
+        self._pods_of.setdefault(_app(self._pods[address]), set()).add(address)
         self._bodies.pop(address, None)
 
     def gone(self, body: Mapping[str, Any]) -> None:
         """A pod that is no more."""
         address = self._address_of.pop(body["metadata"]["uid"], None)
         if address is not None:
-            self._pods.pop(address, None)
+            pod = self._pods.pop(address, None)
+            self._pods_of.get(_app(pod), set()).discard(address) if pod is not None else None
             self._bodies.pop(address, None)
             self.asked.pop(address, None)
 
@@ -155,8 +158,12 @@ class Kubelet:
         """A workload, new or changed: its pods report by its template from now on."""
         metadata = workload["metadata"]
         template = workload["spec"]["template"]
-        self._templates[metadata["namespace"], metadata["name"]] = (template["metadata"], template["spec"])
-        self._bodies.clear() if self._follow_template else None
+        key, told = (metadata["namespace"], metadata["name"]), (template["metadata"], template["spec"])
+        if self._templates.get(key) == told:
+            return
+        self._templates[key] = told
+        for address in self._pods_of.get(key, ()) if self._follow_template else ():
+            self._bodies.pop(address, None)
 
     def answer(self, address: str) -> bytes | None:
         """The Report of the pod at this address; None where there is none."""
@@ -174,7 +181,7 @@ class Kubelet:
 
     def _report(self, pod: Mapping[str, Any]) -> Any:
         metadata = pod["metadata"]
-        template = self._templates.get((metadata["namespace"], metadata["labels"].get("app", "")))
+        template = self._templates.get(_app(pod))
         about, spec = template if self._follow_template and template else (metadata, pod["spec"])
         args = _cmd_args(about, spec)
         settings = effective_settings(Sources(command_line=(), cmd_args=args, web_concurrency="", config_file=""))
@@ -209,6 +216,11 @@ def _cmd_args(metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
     variable = env_entry(spec["containers"][0], "GUNICORN_CMD_ARGS") or {}
     flags = (metadata.get("annotations") or {}).get(ANNOTATION_FLAGS, "")
     return f"{variable.get('value') or ''} {flags}".strip()
+
+
+def _app(pod: Mapping[str, Any]) -> tuple[str, str]:
+    """Namespace and name of the workload that a pod is of."""
+    return pod["metadata"]["namespace"], pod["metadata"]["labels"].get("app", "")
 
 
 def _slim(body: Mapping[str, Any]) -> Mapping[str, Any]:
