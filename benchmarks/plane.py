@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import yaml
 
-from benchmarks.tables import progress
+from benchmarks.tables import FOLDER, VARIABLE, progress
 from tests.cluster.kube import ROOT, SCRIPTS, run
 from tests.cluster.machine import Machine, fresh_machine
 
@@ -49,9 +49,8 @@ def enter(module: str, main: Callable[[], int]) -> int:
             return up.code
         progress(f"control plane up, load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
         command = machine.inside(sys.executable, "-m", module, *sys.argv[1:])
-        child = subprocess.Popen(
-            command, env=machine.env | {INSIDE: folder, "KUBECONFIG": str(Plane(folder=Path(folder)).admin)}
-        )
+        plane = {INSIDE: folder, "KUBECONFIG": str(Plane(folder=Path(folder)).admin), VARIABLE: str(FOLDER)}
+        child = subprocess.Popen(command, env=machine.env | plane)
         try:
             return child.wait()
         finally:

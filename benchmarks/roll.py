@@ -2,8 +2,8 @@
 
 In: the test cluster (ours: this machine must reach Services). Out: tables, and JSON. Rule: every change is one that the
 operator made, by a changed spec; requests are counted from the change until the last old pod is gone; what RollSafe
-said beforehand stands beside what was lost. It ends with an error if a drained app lost one in a roll, was not told apart,
-or got new pods for what was to change in place. What a reload of gunicorn's loses is gunicorn's: it is told.
+said beforehand stands beside what was lost. It ends with an error if a drained app lost one in a roll, was not told
+apart, or got new pods for what was to change in place. What a reload of gunicorn's loses is gunicorn's: it is told.
 """
 
 import argparse

@@ -14,7 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wsgi-operator" / "benchmarks"
+VARIABLE = "WSGI_BENCHMARKS"
+"""Names the folder of the figures to a benchmark in a machine inside the machine, which has a cache of its own."""
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+FOLDER = Path(os.environ.get(VARIABLE) or _CACHE / "wsgi-operator" / "benchmarks")
 
 
 def spread(figures: Sequence[float], unit: str = "", digits: int = 2) -> str:
