@@ -19,7 +19,7 @@ from typing import Any, Final
 import yaml
 
 from benchmarks.tables import FOLDER, VARIABLE, progress
-from tests.cluster.kube import ROOT, SCRIPTS, run
+from tests.cluster.kube import ROOT, SCRIPTS, eventually, run
 from tests.cluster.machine import Machine, fresh_machine
 
 NAME: Final = "wsgi-plane-"
@@ -104,7 +104,8 @@ class Plane:
         """The CRD, and the chart's policy and role; a kubeconfig with the token of the role's account."""
         self.kubectl("create", "namespace", SYSTEM)
         self.kubectl("apply", "--server-side", "-f", str(ROOT / "charts/wsgi-operator/crds/wsgiservers.yaml"))
-        self.kubectl("wait", "--for=condition=Established", "crd/wsgiservers.wsgi.dev", "--timeout=60s")
+        crd = "crd/wsgiservers.wsgi.dev"
+        eventually(lambda: self.kubectl("wait", "--for=condition=Established", crd, "--timeout=60s"))
         words = ("--namespace", SYSTEM, "--set", "admission=always")
         chart = self.tool("helm", "template", ACCOUNT, str(ROOT / "charts/wsgi-operator"), *words)
         found = [thing for thing in yaml.safe_load_all(chart) if thing and thing["kind"].startswith(KINDS)]

@@ -23,7 +23,7 @@ def monitoring_crds(cluster: Cluster) -> Iterator[None]:
     try:
         for crd in wanted:
             cluster.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump(crd))
-            cluster.kubectl("wait", "--for=condition=Established", f"crd/{crd['metadata']['name']}", "--timeout=30s")
+            cluster.established(crd["metadata"]["name"])
         yield
     finally:
         if made:

@@ -71,7 +71,7 @@ def test_every_example_of_a_wsgiserver_is_one_that_the_api_server_takes(
     page: Path, cluster: Cluster, namespace: str
 ) -> None:
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "charts/wsgi-operator/crds"))
-    cluster.kubectl("wait", "--for=condition=Established", "crd/wsgiservers.wsgi.dev", "--timeout=30s")
+    cluster.established("wsgiservers.wsgi.dev")
     for example in examples(page.read_text("utf-8")):
         example["metadata"]["namespace"] = namespace
         cluster.apply(example, namespace=namespace, args=("--dry-run=server", "--validate=strict"))

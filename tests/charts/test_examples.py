@@ -67,7 +67,7 @@ def test_the_network_policy_lets_in_whom_the_chart_installs() -> None:
 def crd(cluster: Cluster) -> None:
     """The CRD of this tree."""
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    cluster.kubectl("wait", "--for=condition=Established", "crd/wsgiservers.wsgi.dev", "--timeout=30s")
+    cluster.established("wsgiservers.wsgi.dev")
 
 
 @pytest.mark.cluster

@@ -30,7 +30,7 @@ SHOP = {
 def crd(cluster: Cluster) -> None:
     """The CRD of this tree: Helm installs one where there is none, and leaves an older one alone."""
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    cluster.kubectl("wait", "--for=condition=Established", "crd/wsgiservers.wsgi.dev", "--timeout=30s")
+    cluster.established("wsgiservers.wsgi.dev")
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ def previous_crd(cluster: Cluster) -> Iterator[None]:
 def apply_crd(cluster: Cluster, path: Path) -> None:
     """As docs/operations.md says it: Helm never upgrades a CRD."""
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(path))
-    cluster.kubectl("wait", "--for=condition=Established", "crd/wsgiservers.wsgi.dev", "--timeout=30s")
+    cluster.established("wsgiservers.wsgi.dev")
 
 
 @pytest.mark.cluster

@@ -120,6 +120,10 @@ class Cluster:
         """`kubectl get ARGS -o json`, parsed."""
         return dict(json.loads(self.kubectl("get", *args, "-o", "json")))
 
+    def established(self, crd: str) -> None:
+        """Wait until the API server serves it; kubectl's own wait fails on a CRD that has no conditions yet."""
+        eventually(lambda: self.kubectl("wait", "--for=condition=Established", f"crd/{crd}", "--timeout=30s"))
+
     def apply(self, *manifests: Mapping[str, Any], namespace: str, args: tuple[str, ...] = ()) -> str:
         """`kubectl apply` the manifests, given as plain mappings."""
         text = yaml.safe_dump_all([dict(m) for m in manifests])

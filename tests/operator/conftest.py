@@ -24,7 +24,7 @@ CRD = ROOT / "charts/wsgi-operator/crds/wsgiservers.yaml"
 def resource(cluster: Cluster) -> Cluster:
     """The cluster with this tree's CRD. It stays there: other tests stand on it, and alone it does nothing."""
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    cluster.kubectl("wait", "--for=condition=Established", "crd/wsgiservers.wsgi.dev", "--timeout=60s")
+    cluster.established("wsgiservers.wsgi.dev")
     return cluster
 
 

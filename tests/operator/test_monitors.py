@@ -76,7 +76,7 @@ def test_a_pod_monitor_is_made_where_the_cluster_knows_that_and_told_where_it_do
     assert "does not know PodMonitor" in here.until("watched", "Degraded", "True", "PodMonitorUnknown")
     here.until("watched", "Ready", "True")
     here.apply(MINIMAL)
-    here.kubectl("wait", "--for=condition=Established", f"crd/{PLURAL}", "--timeout=60s")
+    here.cluster.established(PLURAL)
     made = eventually(lambda: monitor(here, "watched"))
     assert made is not None
     assert made["metadata"]["labels"]["release"] == "x"
