@@ -103,7 +103,10 @@ def test_a_connection_opened_before_the_fork_is_told_as_a_risk_and_then_as_an_in
     assert story.after.kills == ()
     assert story.gauge == 1
     assert [e["id"] for e in story.events if e["event"] == "finding"].count("shared-sockets") == 1
-    assert [e["kind"] for e in story.events if e["event"] == "incident"] == ["shared-socket"]
+    kinds = [e["kind"] for e in story.events if e["event"] == "incident"]
+    assert kinds.count("shared-socket") == 1
+    # whose answer the other worker has read waits until its timeout: several of them are a storm, and told as one
+    assert set(kinds) <= {"shared-socket", "worker-timeout"}
 
 
 def test_without_preload_nothing_is_shared_and_nothing_is_said(
