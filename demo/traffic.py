@@ -39,8 +39,8 @@ class Visitors:
         self._log: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
-        """Start the pod, with our two modules in a ConfigMap."""
-        files = [f"--from-file={HERE / name}" for name in ("load.py", "visitor.py")]
+        """Start the pod, with our three modules in a ConfigMap."""
+        files = [f"--from-file={HERE / name}" for name in ("clients.py", "load.py", "visitor.py")]
         self._remove()
         self._kube.run("create", "configmap", POD, *files)
         manifest = (HERE / "app" / "visitors.yaml").read_text(encoding="utf-8")

@@ -179,6 +179,7 @@ async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0.25)  # TLS connections that are closed need some turns of the loop to be so (aiohttp's docs)
 
 
 def _passed_on(headers: Any) -> dict[str, str]:

@@ -53,6 +53,9 @@ def taken_out(deployment: Object, keep: Record | None = None) -> Mapping[str, An
     config: dict[str, Any] = {"apiVersion": "apps/v1", "kind": deployment["kind"], "metadata": metadata}
     if keep is not None:
         metadata["annotations"] = {ANNOTATION_APPLIED: dump(keep)}
+    elif record is not None:
+        # the record stays until `cut_out` has looked: where somebody wiped managedFields, giving up takes nothing out
+        metadata["annotations"] = {ANNOTATION_APPLIED: annotations(deployment)[ANNOTATION_APPLIED]}
     if record is None or not original:
         return config
     metadata["annotations"] = metadata.get("annotations", {}) | {names.ANNOTATION_ORIGINAL: dump(original)}
