@@ -29,7 +29,7 @@ def healed(proxy: FaultProxy) -> Iterator[None]:
 def test_what_happened_in_a_gap_of_the_watch_is_seen(here: Ground, proxy: FaultProxy, what: str, gone: dict[str, Any]):
     name = f"gap-{what}-{len(proxy.asked)}"
     before = adopted(here, name)
-    fault = proxy.add(Fault(meant=asks("GET", what, watch=True), times=6, **gone))
+    fault = proxy.add(Fault(meant=asks("GET", what, watch=True), times=4, **gone))
     proxy.drop()
     here.adopt(name, settings={"workers": 3})
     resized(here, name, before)
