@@ -5,7 +5,6 @@ All stories run at the same time; each has a server of its own. A reload is seen
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +18,7 @@ import pytest
 
 from tests.servers.rooms import room_of
 from tests.servers.server import Server, eventually
+from tests.servers.started import under_load
 from tests.servers.watched import Beside, Event, Told, Watched
 from wsgi_contract.in_place import InPlace, InPlaceOrder, dump_order
 from wsgi_contract.report import Report
@@ -77,30 +77,6 @@ def watched(release: str, *arguments: str, files: Mapping[str, str] | None = Non
     with Watched(release, *arguments, files=own, options=OPTIONS, environment=environment, **others) as server:
         eventually("two workers are up", lambda: [w.state for w in server.workers()] == ["alive"] * 2)
         yield server
-
-
-@contextmanager
-def under_load(server: Server, clients: int = 4) -> Iterator[list[object]]:
-    """Requests on a connection each, without a pause; what came of each."""
-    seen: list[object] = []
-    stop = threading.Event()
-
-    def call() -> None:
-        while not stop.is_set():
-            try:
-                seen.append(server.get("/slow?s=0.05").status)
-            except OSError as error:
-                seen.append(repr(error))
-
-    threads = [threading.Thread(target=call) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield seen
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
 
 
 def changed_under_load(release: str, *arguments: str, **settings: int) -> Story:

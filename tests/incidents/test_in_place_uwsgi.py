@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ import pytest
 
 from tests.servers.rooms import room_named
 from tests.servers.server import eventually
+from tests.servers.started import under_load
 from tests.servers.uwsgi import Uwsgi
 from tests.servers.watched import Beside
 from wsgi_contract.in_place import InPlace, InPlaceOrder, dump_order
@@ -58,28 +58,13 @@ def beside(*arguments: str, touch: bool = False) -> Iterator[tuple[Uwsgi, Beside
 def tell(*arguments: str, touch: bool = False, kill: bool = False, within_s: float = 60, **settings: int) -> Story:
     with beside(*arguments, touch=touch) as (server, sidecar, folder):
         time.sleep(1.5)
-        seen: list[object] = []
-        stop = threading.Event()
-
-        def call() -> None:
-            while not stop.is_set():
-                try:
-                    seen.append(server.get("/slow?s=0.05").status)
-                except OSError as error:
-                    seen.append(repr(error))
-
-        threads = [threading.Thread(target=call) for _ in range(0 if kill else 3)]
-        for thread in threads:
-            thread.start()
         order = InPlaceOrder(id="a", settings=Wanted(**settings), within_s=within_s)
-        (folder / "order.json").write_text(dump_order(order))
-        if kill:
-            eventually("it is told", lambda: (p := sidecar.report().in_place) and p.state == "Verifying")
-            os.kill(server.pid, signal.SIGKILL)
-        told = eventually("it is settled", lambda: _settled(sidecar))
-        stop.set()
-        for thread in threads:
-            thread.join()
+        with under_load(server, clients=0 if kill else 3) as seen:
+            (folder / "order.json").write_text(dump_order(order))
+            if kill:
+                eventually("it is told", lambda: (p := sidecar.report().in_place) and p.state == "Verifying")
+                os.kill(server.pid, signal.SIGKILL)
+            told = eventually("it is settled", lambda: _settled(sidecar))
         ini = (folder / "uwsgi.ini").read_text()
         return Story(told=told, report=sidecar.report(), statuses=tuple(seen), ini=ini, lives=bool(sidecar.workers()))
 

@@ -12,9 +12,10 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -201,3 +202,27 @@ class Started(ABC):
             return psutil.Process(self._process.pid).children(recursive=True)
         except (AttributeError, psutil.NoSuchProcess):
             return []
+
+
+@contextlib.contextmanager
+def under_load(server: Started, clients: int = 4) -> Iterator[list[object]]:
+    """Requests on a connection each, without a pause; what came of each."""
+    seen: list[object] = []
+    stop = threading.Event()
+
+    def call() -> None:
+        while not stop.is_set():
+            try:
+                seen.append(server.get("/slow?s=0.05").status)
+            except OSError as error:
+                seen.append(repr(error))
+
+    threads = [threading.Thread(target=call) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()

@@ -27,7 +27,7 @@ Body = Mapping[str, Any]
 
 FIRST_AT_ONCE: Final = 50
 """First rounds that are under way at the same time. After a start there is one for each WSGIServer, and each holds its
-workload, its plan and its pods' reports: some 45 kB, without the reports."""
+workload, its plan and its pods' reports: the start of 300 took 108 MB without this bound, and 95 MB with it."""
 
 
 @dataclass(slots=True, kw_only=True)

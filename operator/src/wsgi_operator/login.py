@@ -1,8 +1,8 @@
 """kopf's way to the API server.
 
 In: the credentials that kopf finds by itself. Out: the same, with a session whose connections are counted. Rule: each
-connection costs 256 KiB for TLS alone, and kopf's own session opens one for every request that is under way: a thousand
-WSGIServers that get their finalizers at the same moment were 300 MB.
+connection costs 256 KiB for TLS alone, and kopf's own session opens one for every request that is under way: 300
+WSGIServers that got their finalizers at the same moment were 336 connections.
 """
 
 from collections.abc import Sequence

@@ -26,7 +26,8 @@ WATCHES: Final = 3
 """Kinds that are followed in each namespace: Deployments, StatefulSets, pods."""
 
 PAGE: Final = 100
-"""Objects per page of a list: 100 pods are about 0.6 MB of JSON and 10 MB of objects, and three kinds are listed."""
+"""Objects per page of a list: 100 pods are about 0.6 MB of JSON, several times that as objects, and three kinds are
+listed at the same time."""
 
 WATCH_S: Final = 300
 """The API server ends each watch after so long."""
