@@ -170,15 +170,22 @@ def test_two_controllers_that_undo_each_other_do_not_roll_for_ever(here: Ground)
     here.until("contested", "Ready", "True", within_s=40)
 
 
-def test_a_template_comes_back_even_if_somebody_wiped_who_owns_what(here: Ground):
-    here.apply(deployment("wiped", env=variables(GUNICORN_CMD_ARGS="-w 2")))
-    before = here.template("wiped")
-    here.adopt("wiped", settings=THREE)
-    here.until("wiped", "Ready", "True")
-    here.kubectl("patch", "deployment", "wiped", "--type=merge", "-p", '{"metadata":{"managedFields":[{}]}}')
-    here.release("wiped")
-    assert here.template("wiped") == before
-    assert not [key for key in here.deployment("wiped")["metadata"]["annotations"] if key.startswith("wsgi.dev/")]
+@pytest.mark.parametrize("last", ["the wipe", "a change of ours"])
+def test_a_template_comes_back_even_if_somebody_wiped_who_owns_what(here: Ground, last: str):
+    name = f"wiped-before-{last.rsplit(maxsplit=1)[-1]}"
+    here.apply(deployment(name, env=variables(GUNICORN_CMD_ARGS="-w 2")))
+    before = here.template(name)
+    here.adopt(name, settings=THREE)
+    here.until(name, "Ready", "True")
+    wipe = ("patch", "deployment", name, "--type=merge", "-p", '{"metadata":{"managedFields":[{}]}}')
+    here.kubectl(*wipe)
+    here.kubectl("patch", "wsgi", name, "--type=merge", "-p", '{"spec":{"settings":{"workers":4}}}')
+    here.until(name, "Ready", "True")
+    if last == "the wipe":
+        here.kubectl(*wipe)
+    here.release(name)
+    assert here.template(name) == before
+    assert not [key for key in here.deployment(name)["metadata"]["annotations"] if key.startswith("wsgi.dev/")]
 
 
 def test_an_hpa_keeps_its_replicas(here: Ground):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,6 +14,8 @@ import yaml
 from tests.cluster.kube import eventually
 from tests.operator.ground import Ground, deployment, free_port
 from wsgi_contract import names
+from wsgi_operator.cluster import Cluster
+from wsgi_operator.connection import load_configuration
 from wsgi_operator.core.restore import taken_out
 
 pytestmark = pytest.mark.cluster
@@ -76,7 +80,15 @@ def test_a_restore_that_was_cut_off_is_finished_to_the_byte(here: Ground, moment
     assert here.replica_sets(name) == 2
 
 
-def test_a_restore_that_was_cut_off_between_its_two_writes_is_finished(here: Ground):
+async def first_write(deployment: dict[str, Any]) -> None:
+    """As the operator makes it: kubectl's own server-side apply would take over what its client-side apply owns."""
+    config = taken_out(deployment)
+    assert config is not None
+    async with Cluster(await load_configuration()) as cluster:
+        await cluster.apply(config, deployment["metadata"]["resourceVersion"])
+
+
+def test_a_restore_that_was_cut_off_between_its_two_writes_is_finished(here: Ground, monkeypatch: pytest.MonkeyPatch):
     here.apply(deployment("between", env=[{"name": "GUNICORN_CMD_ARGS", "value": "-w 2"}]))
     owners = here.template("between")
     here.start()
@@ -84,9 +96,8 @@ def test_a_restore_that_was_cut_off_between_its_two_writes_is_finished(here: Gro
     here.until("between", "Ready", "True")
     here.kill()
     here.kubectl("delete", "wsgi", "between", "--wait=false")
-    first = yaml.safe_dump(taken_out(here.deployment("between")))
-    apply = ("apply", "--server-side", "--force-conflicts", f"--field-manager={names.FIELD_MANAGER}", "-f", "-")
-    here.kubectl(*apply, stdin=first)
+    monkeypatch.setattr("kubernetes.aio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(here.kubeconfig()))
+    asyncio.run(first_write(here.deployment("between")))
     assert here.template("between") == owners
     here.start()
     here.kubectl("wait", "--for=delete", "wsgi/between", "--timeout=60s")

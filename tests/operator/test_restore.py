@@ -5,6 +5,7 @@ from typing import Any
 
 from wsgi_contract import names
 from wsgi_operator.core.patch import Plan, plan
+from wsgi_operator.core.record import ANNOTATION_APPLIED
 from wsgi_operator.core.restore import cut_out, handed_back, taken_out
 from wsgi_operator.core.seen import Seen
 from wsgi_operator.testing import applied, container, deployment, env, server
@@ -32,12 +33,13 @@ def adopted(live: dict[str, Any], *, container: str | None = None, seen: Seen | 
     return applied(live, made.config)
 
 
-def test_what_we_only_added_goes_with_an_empty_configuration():
-    config = taken_out(adopted(deployment(container())))
-    assert config == {
+def test_what_we_only_added_goes_with_a_configuration_that_holds_but_the_record():
+    live = adopted(deployment(container()))
+    record = live["metadata"]["annotations"][ANNOTATION_APPLIED]
+    assert taken_out(live) == {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": "web", "namespace": "default"},
+        "metadata": {"name": "web", "namespace": "default", "annotations": {ANNOTATION_APPLIED: record}},
     }
 
 

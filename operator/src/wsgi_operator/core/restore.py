@@ -1,10 +1,11 @@
 """How to give a Deployment back to its owner, byte for byte.
 
-In: the live Deployment. Out: at most two steps: a write that takes all of ours out of the template and puts the owner's
-own values back, at once (one roll, no flapping); then, where values were put back, a patch of metadata alone that hands
-their ownership back. Rule: each step can be done again; what the owner changed meanwhile stays.
+In: the live Deployment. Out: at most three steps: a write that takes all of ours out of the template and puts the
+owner's own values back, at once (one roll, no flapping); a patch that takes away the record, and with it what the write
+had to leave because somebody wiped managedFields; then, where values were put back, a patch of metadata alone that
+hands their ownership back. Rule: each step can be done again; what the owner changed meanwhile stays.
 
-The second step is needed because giving up a field in an apply removes it, unless somebody else owns it too.
+The last step is needed because giving up a field in an apply removes it, unless somebody else owns it too.
 """
 
 import copy
@@ -53,6 +54,9 @@ def taken_out(deployment: Object, keep: Record | None = None) -> Mapping[str, An
     config: dict[str, Any] = {"apiVersion": "apps/v1", "kind": deployment["kind"], "metadata": metadata}
     if keep is not None:
         metadata["annotations"] = {ANNOTATION_APPLIED: dump(keep)}
+    elif record is not None:
+        # the record stays until `cut_out` has looked: where somebody wiped managedFields, giving up takes nothing out
+        metadata["annotations"] = {ANNOTATION_APPLIED: annotations(deployment)[ANNOTATION_APPLIED]}
     if record is None or not original:
         return config
     metadata["annotations"] = metadata.get("annotations", {}) | {names.ANNOTATION_ORIGINAL: dump(original)}
