@@ -80,9 +80,9 @@ def test_settings_that_no_pod_starts_with_are_taken_back_and_not_tried_again(her
     here.adopt("unlucky", settings={"workers": 2})
     here.until("unlucky", "Ready", "True", within_s=90)
     good, sets = template(here, "unlucky"), here.replica_sets("unlucky")
-    here.adopt("unlucky", settings={"workers": UNLUCKY}, tuning=PATIENCE)
+    here.adopt("unlucky", settings={"workers": UNLUCKY}, tuning={"readyWithinSeconds": 20})  # time to start, and end
     message = here.until("unlucky", "Stalled", "True", "RolledBack", within_s=90)
-    assert message.startswith(f"workers 2 -> {UNLUCKY} was tried, and taken back: no new pod became ready within 10 s")
+    assert message.startswith(f"workers 2 -> {UNLUCKY} was tried, and taken back: no new pod became ready within 20 s")
     assert "container web ended" in message
     assert "its last words: " in message
     assert "it is not tried again until spec changes" in message

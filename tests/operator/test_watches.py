@@ -129,6 +129,15 @@ def test_an_api_server_that_refuses_or_stumbles_is_asked_again(monkeypatch):
     assert words == ["+a", "+b", "=b", "+c"]
 
 
+def test_a_watch_that_told_something_has_the_waits_begin_anew(monkeypatch):
+    waited = []
+    monkeypatch.setattr("wsgi_operator.watches._wait_s", lambda failures: waited.append(failures) or 0.01)
+    cut = json.dumps(event("ADDED", "x", "9")).encode()[:-5]
+    script = [500, 500, page("a"), 500, [event("ADDED", "b", "6"), cut], 500, [event("ADDED", "c", "7")]]
+    followed(script, "+c")
+    assert waited[:5] == [1, 2, 3, 1, 2]
+
+
 def test_an_event_that_is_no_event_makes_a_new_list(monkeypatch, caplog):
     monkeypatch.setattr("random.uniform", lambda *_: 0.01)
     words, _ = followed([page("a"), [{"type": "ADDED"}], page("b"), [event("ADDED", "c", "7")]], "+c")

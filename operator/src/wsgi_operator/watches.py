@@ -55,6 +55,7 @@ class Followed:
         sink: who is told.
         listed: set once the first list was heard to its end.
         version: from which changes have to be told; empty: a list has to come first.
+        heard: events that its watches have told, bookmarks too.
     """
 
     path: str
@@ -63,6 +64,7 @@ class Followed:
     query: Mapping[str, str] = field(default_factory=dict)
     listed: asyncio.Event = field(default_factory=asyncio.Event)
     version: str = ""
+    heard: int = 0
 
 
 def followed(mirror: Mirror, namespaces: Sequence[str]) -> tuple[Followed, ...]:
@@ -91,27 +93,28 @@ async def keep(cluster: Cluster, mirror: Mirror, namespaces: Sequence[str]) -> N
 
 
 async def follow(cluster: Cluster, one: Followed) -> None:
-    """Follow one kind of object until cancelled. This is an outermost loop: it logs, waits and lives."""
+    """Follow one kind of object until cancelled. This is an outermost loop: it logs, waits and lives.
+
+    A watch that told something worked, however it ended: then the waits begin anew. Else one that breaks each day would
+    be away for half a minute after a week.
+    """
     failures = 0
     while True:
-        began = asyncio.get_running_loop().time()
+        began, before, error = asyncio.get_running_loop().time(), one.heard, None
         try:
             if not one.version:
                 await _list(cluster, one)
             await _watch(cluster, one)
-            failures = 0 if asyncio.get_running_loop().time() - began > 1 else failures + 1
-        except (kopf.TemporaryError, Refused) as error:
-            failures += 1
-            log.log(
-                logging.WARNING if failures > 2 else logging.INFO,
-                "cannot follow %s: %s",
-                one.path,
-                error,
-                extra=_BROKEN,
-            )
+            failed = asyncio.get_running_loop().time() - began <= 1
+        except (kopf.TemporaryError, Refused) as broken:
+            failed, error = True, broken
         except Exception:
-            one.version, failures = "", failures + 1
+            failed, one.version = True, ""
             log.exception("following %s failed", one.path, extra=_BROKEN)
+        failures = (0 if one.heard > before else failures) + 1 if failed else 0
+        if error is not None:
+            level = logging.WARNING if failures > 2 else logging.INFO
+            log.log(level, "cannot follow %s: %s", one.path, error, extra=_BROKEN)
         if failures:
             await asyncio.sleep(_wait_s(failures))
 
@@ -160,3 +163,4 @@ def _tell(one: Followed, kind: str, body: Mapping[str, Any]) -> None:
     elif kind != "BOOKMARK":
         one.sink.there(body)
     one.version = body["metadata"]["resourceVersion"]
+    one.heard += 1
