@@ -8,7 +8,7 @@ from aiohttp import web
 from kubernetes.aio import client
 
 from wsgi_operator.cluster import Cluster
-from wsgi_operator.watches import Followed, follow
+from wsgi_operator.watches import Followed, follow, wait_s
 
 
 class Told:
@@ -43,12 +43,13 @@ def event(kind, name, version):
 TOO_OLD = {"type": "ERROR", "object": {"code": 410, "message": "too old"}}
 
 
-def followed(script, until):
+def followed(script, until, wait_s=lambda _failures: 0.01):
     """What the sink was told, and the queries, once a sink's word is `until`.
 
     Args:
         script: the answers in their order: a page, the events of a watch, or a status; then watches that say nothing.
         until: the word to wait for.
+        wait_s: seconds between two tries, by how many failed.
     """
     told, queries, answers = Told(), [], list(script)
 
@@ -77,7 +78,7 @@ def followed(script, until):
         configuration = client.Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")
         async with Cluster(configuration) as cluster:
             one = Followed(path="/things", namespace=None, sink=told, query={"labelSelector": "ours"})
-            task = asyncio.create_task(follow(cluster, one))
+            task = asyncio.create_task(follow(cluster, one, wait_s=wait_s))
             try:
                 async with asyncio.timeout(20):
                     while until not in told.words:
@@ -114,32 +115,34 @@ def test_a_watch_that_is_too_old_begins_with_a_new_list():
         assert words == ["+a", "=a", "+b", "=b", "+c"]
 
 
-def test_a_line_that_is_cut_off_is_not_heard_and_comes_again(monkeypatch):
-    monkeypatch.setattr("random.uniform", lambda *_: 0.01)
+def test_a_line_that_is_cut_off_is_not_heard_and_comes_again():
     cut = json.dumps(event("ADDED", "c", "7")).encode()[:-5]
     words, queries = followed([page("a"), [event("ADDED", "b", "6"), cut], [event("ADDED", "c", "7")]], "+c")
     assert words == ["+a", "=a", "+b", "+c"]
     assert queries[-1]["resourceVersion"] == "6"
 
 
-def test_an_api_server_that_refuses_or_stumbles_is_asked_again(monkeypatch):
-    monkeypatch.setattr("random.uniform", lambda *_: 0.01)
+def test_an_api_server_that_refuses_or_stumbles_is_asked_again():
     script = [500, 403, page("a", go_on="more"), 410, page("b"), 403, [{"type": "ERROR", "object": {"code": 500}}]]
     words, _ = followed([*script, [event("ADDED", "c", "7")]], "+c")
     assert words == ["+a", "+b", "=b", "+c"]
 
 
-def test_a_watch_that_told_something_has_the_waits_begin_anew(monkeypatch):
+def test_a_watch_that_told_something_has_the_waits_begin_anew():
     waited = []
-    monkeypatch.setattr("wsgi_operator.watches._wait_s", lambda failures: waited.append(failures) or 0.01)
     cut = json.dumps(event("ADDED", "x", "9")).encode()[:-5]
     script = [500, 500, page("a"), 500, [event("ADDED", "b", "6"), cut], 500, [event("ADDED", "c", "7")]]
-    followed(script, "+c")
+    followed(script, "+c", lambda failures: waited.append(failures) or 0.01)
     assert waited[:5] == [1, 2, 3, 1, 2]
 
 
-def test_an_event_that_is_no_event_makes_a_new_list(monkeypatch, caplog):
-    monkeypatch.setattr("random.uniform", lambda *_: 0.01)
+def test_an_event_that_is_no_event_makes_a_new_list(caplog):
     words, _ = followed([page("a"), [{"type": "ADDED"}], page("b"), [event("ADDED", "c", "7")]], "+c")
     assert words == ["+a", "=a", "+b", "=b", "+c"]
     assert "following /things failed" in caplog.text
+
+
+def test_the_waits_double_up_to_half_a_minute_and_no_two_are_alike():
+    for failures, longest in ((1, 1), (2, 2), (5, 16), (6, 30), (5000, 30)):
+        waits = {wait_s(failures) for _ in range(50)}
+        assert longest / 2 <= min(waits) < max(waits) <= longest

@@ -8,7 +8,7 @@ lost, and a list is heard to its end before anything is called gone.
 import asyncio
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -92,7 +92,12 @@ async def keep(cluster: Cluster, mirror: Mirror, namespaces: Sequence[str]) -> N
         mirror.complete.set()
 
 
-async def follow(cluster: Cluster, one: Followed) -> None:
+def wait_s(failures: int) -> float:
+    """Seconds until the next try, after so many failures in a row."""
+    return min(2.0 ** min(failures - 1, 10), LONGEST_WAIT_S) * random.uniform(0.5, 1.0)  # noqa: S311  # no secret hangs on it
+
+
+async def follow(cluster: Cluster, one: Followed, *, wait_s: Callable[[int], float] = wait_s) -> None:
     """Follow one kind of object until cancelled. This is an outermost loop: it logs, waits and lives.
 
     A watch that told something worked, however it ended: then the waits begin anew. Else one that breaks each day would
@@ -116,11 +121,7 @@ async def follow(cluster: Cluster, one: Followed) -> None:
             level = logging.WARNING if failures > 2 else logging.INFO
             log.log(level, "cannot follow %s: %s", one.path, error, extra=_BROKEN)
         if failures:
-            await asyncio.sleep(_wait_s(failures))
-
-
-def _wait_s(failures: int) -> float:
-    return min(2.0 ** min(failures - 1, 10), LONGEST_WAIT_S) * random.uniform(0.5, 1.0)  # noqa: S311  # no secret hangs on it
+            await asyncio.sleep(wait_s(failures))
 
 
 async def _list(cluster: Cluster, one: Followed) -> None:
