@@ -18,6 +18,7 @@ from typing import Final
 
 from wsgi_contract.report import ProcessId, Unknown
 from wsgi_sidecar.core.limits import Limits, Pressure, Version, counters, limits_of, pressure_of
+from wsgi_sidecar.core.unknowns import Identity, remedy_for
 from wsgi_sidecar.mounts import Mount, read_mounts
 
 _LIMIT_FILES: Final[Mapping[Version, Mapping[str, tuple[str, ...]]]] = {
@@ -214,10 +215,10 @@ def _blind(unknown: Unknown) -> Resources:
 
 def _refusal(process: Path, error: OSError) -> Unknown:
     what = "limits and pressure of the server's container"
-    if isinstance(error, PermissionError):
-        uid, gid = _owner(process)
-        why = f"the sidecar runs as uid {os.getuid()} and the kernel refused it a look into the server's file system"
-        return Unknown(what=what, why=why, remedy=f"run the sidecar with runAsUser: {uid} and runAsGroup: {gid}")
+    theirs, ours = _owner(process), (os.geteuid(), os.getegid())
+    if isinstance(error, PermissionError) and theirs is not None:
+        why = f"the sidecar runs as uid {ours[0]} and the kernel refused it a look into the server's file system"
+        return Unknown(what=what, why=why, remedy=remedy_for(theirs, ours))
     if not process.exists():
         return Unknown(what=what, why="the server is gone", remedy="none: the next look finds its successor")
     why = f"its cgroup could not be read: {error.strerror or error}"
@@ -225,12 +226,13 @@ def _refusal(process: Path, error: OSError) -> Unknown:
     return Unknown(what=what, why=why, remedy=remedy)
 
 
-def _owner(process: Path) -> tuple[str, str]:
+def _owner(process: Path) -> Identity | None:
+    """Whose it is; None once it is gone."""
     try:
         rows = dict(line.partition(":")[::2] for line in (process / "status").read_text().splitlines())
     except OSError:
-        return "the server's", "the server's"
-    return rows["Uid"].split()[0], rows["Gid"].split()[0]
+        return None
+    return int(rows["Uid"].split()[0]), int(rows["Gid"].split()[0])
 
 
 def _gaps(limits: Limits, pressure: Pressure) -> Iterator[Unknown]:

@@ -153,6 +153,8 @@ class Holdings:
                 return frozenset()
             files.scan(accepted.inodes if accepted is not None else ())
             return files.sockets & accepted.inodes if accepted is not None else None
+        except PermissionError:
+            return None
         finally:
             if process not in self._open:
                 files.close()
@@ -221,7 +223,7 @@ class _Holder:
     def scan(self, held: Collection[int] = ()) -> None:
         if self.files is not None and not self.gone and not self.scanned:
             self._attempt(lambda files: files.scan(held))
-            self.scanned = True
+            self.scanned = self.files is not None
 
     def heartbeats(self) -> tuple[HeartbeatFile, ...]:
         return self._attempt(OpenFiles.heartbeats) or ()
@@ -231,6 +233,10 @@ class _Holder:
             return None
         try:
             return action(self.files)
+        except PermissionError:
+            # The folder opens to the same user; what lies in it is shown to those with all its capabilities alone.
+            self.files = None
+            return None
         except GONE:
             self.gone = True
             return None

@@ -5,12 +5,16 @@ Rule: a reason names numbers or files; a remedy is something to type.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from wsgi_contract.report import Unknown
 from wsgi_contract.servers.gunicorn import Sources, may_hold_secrets
 from wsgi_sidecar.core.command import role
 from wsgi_sidecar.core.family import Family
 from wsgi_sidecar.core.snapshot import Process
+
+Identity = tuple[int, int]
+"""User id and group id."""
 
 
 def tell_unknowns(
@@ -30,7 +34,7 @@ def tell_unknowns(
         # Everything else that is refused is refused for the same reason: say it once.
         return (_refused("heartbeats, connections, listeners, settings and release", master, uid, gid),)
     return (
-        *_about_workers(family, uid, gid),
+        *_about_workers(family),
         *_about_sockets(family),
         *_about_settings(master, sources),
         *_about_release(release),
@@ -38,26 +42,43 @@ def tell_unknowns(
     )
 
 
+_ITS_RIGHTS: Final = (
+    "let the server run as its user from the start (runAsUser), without capabilities that the sidecar lacks, instead "
+    "of dropping privileges itself (gunicorn -u), or give the sidecar SYS_PTRACE and KILL and run it as root"
+)
+
+
+def remedy_for(theirs: Identity, ours: Identity) -> str:
+    """What opens a process to us that the kernel does not let us look into.
+
+    Args:
+        theirs: uid and gid of the process.
+        ours: the sidecar's.
+    """
+    if theirs == ours:
+        return _ITS_RIGHTS
+    return f"run the sidecar with runAsUser: {theirs[0]} and runAsGroup: {theirs[1]}"
+
+
 def _refused(what: str, process: Process, uid: int, gid: int) -> Unknown:
+    theirs, ours = (process.uid, process.gid), (uid, gid)
     whose = f"the server runs as uid {process.uid} and gid {process.gid}"
-    if (process.uid, process.gid) == (uid, gid):
-        return Unknown(
-            what=what,
-            why=f"the kernel refuses to show the files of process {process.id.pid}, although {whose} like the sidecar",
-            remedy="let the server run as its user from the start (runAsUser) instead of dropping privileges itself"
-            " (gunicorn -u), or give the sidecar SYS_PTRACE and KILL and run it as root",
-        )
-    return Unknown(
-        what=what,
-        why=f"the sidecar runs as uid {uid} and gid {gid}, {whose}",
-        remedy=f"run the sidecar with runAsUser: {process.uid} and runAsGroup: {process.gid}",
-    )
+    why = f"the sidecar runs as uid {uid} and gid {gid}, {whose}"
+    if theirs == ours:
+        why = f"the kernel refuses to show the files of process {process.id.pid}, although {whose} like the sidecar"
+    return Unknown(what=what, why=why, remedy=remedy_for(theirs, ours))
 
 
-def _about_workers(family: Family, uid: int, gid: int) -> Iterator[Unknown]:
+def _about_workers(family: Family) -> Iterator[Unknown]:
+    """Whoever sees the master but not its workers would see no master if it ran as the workers do."""
     hidden = [worker.process for worker in family.workers if worker.process.heartbeats is None]
     if hidden:
-        yield _refused("heartbeats and connections of the workers", hidden[0], uid, gid)
+        yield Unknown(
+            what="heartbeats and connections of the workers",
+            why=f"the server's master runs as uid {family.master.uid}, its workers as uid {hidden[0].uid}, and the "
+            "kernel refuses to show theirs",
+            remedy=_ITS_RIGHTS,
+        )
 
 
 def _about_sockets(family: Family) -> Iterator[Unknown]:
