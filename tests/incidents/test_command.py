@@ -30,7 +30,8 @@ def test_run_passes_the_end_on_and_ends_with_the_server_s_code(number: signal.Si
 
 def test_a_reload_reaches_the_server() -> None:
     with Watched("23.0.0", files={"gunicorn.conf.py": "workers = 1"}) as server:
-        (server.folder / "gunicorn.conf.py").write_text("workers = 2")
+        # of another length: of a file of the same length and the same second, Python would take the old bytecode
+        (server.folder / "gunicorn.conf.py").write_text("workers = 2\n")
         before = server.workers()[0].process
         os.kill(server.pid, signal.SIGHUP)
         eventually("two new workers", lambda: len(server.workers()) == 2 and before not in _processes(server))

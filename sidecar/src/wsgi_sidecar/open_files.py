@@ -23,8 +23,8 @@ _FULL_SCAN_EVERY: Final = 60
 class OpenFiles:
     """The fd folder of one process, held open: a reused pid cannot slip in.
 
-    Every method raises ProcessLookupError or FileNotFoundError once the process is gone, and PermissionError where we lack
-    one of its capabilities: opening the folder takes its uid, reading a link in it takes all of its rights, too.
+    Every method raises ProcessLookupError or FileNotFoundError once the process is gone, and PermissionError where we
+    lack one of its capabilities: opening the folder takes its uid, reading a link in it all of its rights, too.
 
     Attributes:
         sockets: inodes of all sockets, as of the last scan.
