@@ -82,3 +82,15 @@ async def unless(event: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None
         working.cancel()
         called.cancel()
         await asyncio.gather(working, called, return_exceptions=True)
+
+
+async def first(*waits: Coroutine[Any, Any, Any], timeout_s: float | None) -> bool:
+    """Whether any of these came to an end in time; all are ended then. None: however long that takes."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        return bool(done)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -21,6 +21,7 @@ from wsgi_operator.health import Pulse
 from wsgi_operator.keys import KeyFolder
 from wsgi_operator.metrics import Meters
 from wsgi_operator.mirror import Mirror
+from wsgi_operator.precedence import Precedence
 from wsgi_operator.reports import Reports
 
 Body = Mapping[str, Any]
@@ -43,6 +44,7 @@ class Desk:
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     keys: KeyFolder = field(default_factory=lambda: KeyFolder(None, guards=False))
     first: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(FIRST_AT_ONCE))
+    precedence: Precedence = field(default_factory=Precedence)
     turns: Turns = field(init=False)
     disruptions: Disruptions = field(init=False)
     mirror: Mirror = field(init=False)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import kopf
 
+from wsgi_operator.bells import first
 from wsgi_operator.core.pace import wait_s
 from wsgi_operator.desk import Body, Desk, Memory, memory_of, workload_of
 from wsgi_operator.rounds import one_round
@@ -28,33 +29,21 @@ PAUSE_S: Final = 0.5
 async def follow(desk: Desk, stopped: Any, body: Body, claims: Mapping[Any, Iterable[Body]]) -> None:
     """Turn rounds over one WSGIServer until it goes, or the operator does."""
     workload, uid = workload_of(body), body["metadata"]["uid"]
-    if not await _first(desk.mirror.complete.wait(), stopped.wait(), timeout_s=None):
+    if not await first(desk.mirror.complete.wait(), stopped.wait(), timeout_s=None):
         return
     with desk.bells.listen(workload) as bell:
         memory = memory_of(dict(body.get("status") or {}), bell)
         place: AbstractAsyncContextManager[Any] = desk.first
         while not stopped:
-            bell.clear()
-            async with place, desk.lock(uid):
+            async with place, desk.lock(uid), desk.precedence.turn(bell.urgent):
                 if stopped:
                     break
+                bell.clear()
                 delay = await _guarded_round(desk, body, tuple(claims.get(workload, ())), memory)
             place = nullcontext()
-            await _first(bell.urgent.wait(), stopped.wait(), timeout_s=min(PAUSE_S, delay))
-            if await _first(bell.rung.wait(), stopped.wait(), timeout_s=max(0.0, delay - PAUSE_S)):
+            await first(bell.urgent.wait(), stopped.wait(), timeout_s=min(PAUSE_S, delay))
+            if await first(bell.rung.wait(), stopped.wait(), timeout_s=max(0.0, delay - PAUSE_S)):
                 memory.patience_s = 1.0
-
-
-async def _first(*waits: Any, timeout_s: float | None) -> bool:
-    """Whether any of these came to an end in time."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        done, _ = await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        return bool(done)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _guarded_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memory: Memory) -> float:
