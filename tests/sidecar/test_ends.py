@@ -1,6 +1,9 @@
 """Ends of processes that are not our children: a shell's, which reaps them itself."""
 
+import contextlib
+import os
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -19,10 +22,13 @@ def identity(pid: int) -> ProcessId:
 
 @pytest.mark.parametrize(("command", "status"), [("exit 3", 3 << 8), ("kill -9 $$", 9), ("exit 0", 0)])
 def test_a_grandchild_s_end_is_known_when_its_parent_has_reaped_it(command: str, status: int) -> None:
-    ends, before = Ends(), _ticks()
-    with subprocess.Popen(
-        ["sh", "-c", SHELL.format(command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    ) as shell:
+    before = _ticks()
+    with (
+        contextlib.closing(Ends()) as ends,
+        subprocess.Popen(
+            ["sh", "-c", SHELL.format(command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        ) as shell,
+    ):
         assert shell.stdin is not None
         assert shell.stdout is not None
         who = identity(int(shell.stdout.readline()))
@@ -36,8 +42,16 @@ def test_a_grandchild_s_end_is_known_when_its_parent_has_reaped_it(command: str,
 
 
 def test_a_reused_pid_is_not_followed() -> None:
-    ends = Ends()
-    mine = identity(int(Path("/proc/self").readlink().name))
-    ends.look([ProcessId(pid=mine.pid, started=mine.started - 1)])
-    assert ends.look([]) == {}
-    ends.close()
+    mine = identity(os.getpid())
+    with contextlib.closing(Ends()) as ends:
+        ends.look([ProcessId(pid=mine.pid, started=mine.started - 1)])
+        assert ends.look([]) == {}
+
+
+def test_nothing_is_left_of_one_that_is_closed() -> None:
+    files = set(os.listdir("/proc/self/fd"))
+    with contextlib.closing(Ends()) as ends:
+        ends.look([identity(os.getpid())])
+        assert "ends" in {thread.name for thread in threading.enumerate()}
+    assert "ends" not in {thread.name for thread in threading.enumerate()}
+    assert set(os.listdir("/proc/self/fd")) == files

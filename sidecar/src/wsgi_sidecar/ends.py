@@ -42,6 +42,8 @@ class Ends:
         self._followed: dict[ProcessId, int] = {}
         self._noted: dict[int, int] = {}
         self._epoll = select.epoll()
+        self._closing = os.eventfd(0, os.EFD_CLOEXEC)
+        self._epoll.register(self._closing, select.EPOLLIN)
         self._clock: threading.Thread | None = None
 
     def look(self, alive: Iterable[ProcessId]) -> dict[ProcessId, End]:
@@ -57,9 +59,13 @@ class Ends:
         return {process: end for process, end in ends.items() if end is not None}
 
     def close(self) -> None:
-        """Let go of all."""
-        for pidfd in self._followed.values():
-            os.close(pidfd)
+        """Let go of all, and end the thread; nothing can be followed any more."""
+        os.eventfd_write(self._closing, 1)
+        if self._clock is not None:
+            self._clock.join()
+        self._epoll.close()
+        for fd in (self._closing, *self._followed.values()):
+            os.close(fd)
         self._followed.clear()
 
     def _end(self, process: ProcessId) -> End | None:
@@ -94,8 +100,10 @@ class Ends:
 
     def _note(self) -> None:
         while True:
-            for pidfd, _ in self._epoll.poll():
-                self._noted[pidfd] = _ticks()
+            for fd, _ in self._epoll.poll():
+                if fd == self._closing:
+                    return
+                self._noted[fd] = _ticks()
 
     def _started(self, pid: int) -> int | None:
         try:
