@@ -109,7 +109,7 @@ def measure(here: Ground, case: Case, rolls: int, rate: float, apply: str) -> Fi
     image = here.cluster.load_image("bench-roll-app", "1", Path(__file__).parent / "roll_app").ref
     here.apply(case.manifest(image), case.service())
     here.kubectl("rollout", "status", f"deployment/{case.name}", "--timeout=120s")
-    host = here.cluster.get("-n", here.namespace, "service", case.name)["spec"]["clusterIP"]
+    host = here.get("services", case.name)["spec"]["clusterIP"]
     tuning = {"apply": apply}
     here.adopt(case.name, settings={"workers": 1}, tuning=tuning)
     here.until(case.name, "Ready", "True", within_s=120)
@@ -139,13 +139,13 @@ def settled(here: Ground, name: str) -> bool:
     """Whether the newest spec is in force, and no old pod is left."""
     if here.condition(name, "Ready")[0] != "True":
         return False
-    pods = here.cluster.get("-n", here.namespace, "pods", "-l", f"app={name}")["items"]
+    pods = here.get("pods", selector=f"app={name}")["items"]
     return not any("deletionTimestamp" in pod["metadata"] for pod in pods)
 
 
 def pods_of(here: Ground, name: str) -> set[str]:
     """Uids of its pods."""
-    pods = here.cluster.get("-n", here.namespace, "pods", "-l", f"app={name}")["items"]
+    pods = here.get("pods", selector=f"app={name}")["items"]
     return {pod["metadata"]["uid"] for pod in pods}
 
 

@@ -17,7 +17,7 @@ from tests.cluster.kube import Cluster
 @contextmanager
 def monitoring_crds(cluster: Cluster) -> Iterator[None]:
     """The Prometheus operator's CRDs; those that were not there before are gone afterwards."""
-    there = {each["metadata"]["name"] for each in cluster.get("crds")["items"]}
+    there = {each["metadata"]["name"] for each in cluster.get("customresourcedefinitions")["items"]}
     wanted = [crd_of(name) for name in MONITORING]
     made = [f"crd/{crd['metadata']['name']}" for crd in wanted if crd["metadata"]["name"] not in there]
     try:

@@ -93,7 +93,7 @@ def test_the_sidecar_by_hand_watches_probes_and_tells_without_an_operator(
     assert PLACEHOLDER not in text
     cluster.kubectl("apply", "-n", namespace, "-f", "-", stdin=text)
     cluster.kubectl("rollout", "status", "deployment/shop", "-n", namespace, "--timeout=180s")
-    pod = eventually(lambda: cluster.get("pods", "-n", namespace, "-l", "app=shop")["items"])[0]
+    pod = eventually(lambda: cluster.get("pods", namespace=namespace, selector="app=shop")["items"])[0]
     door = f"/api/v1/namespaces/{namespace}/pods/{pod['metadata']['name']}:9177/proxy"
     report = eventually(lambda: seen(cluster, f"{door}/report"))
     assert report["unknowns"] == []

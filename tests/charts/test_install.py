@@ -50,9 +50,9 @@ def operator(cluster: Cluster, images: Images, namespace: str, crd: None) -> Ite
 
 @pytest.mark.usefixtures("operator")
 def test_install_wait_gives_a_ready_operator_under_restricted_pod_security(cluster: Cluster, namespace: str) -> None:
-    deployment = cluster.get("deployment", f"{namespace}-wsgi-operator", "-n", namespace)
+    deployment = cluster.get("deployments", f"{namespace}-wsgi-operator", namespace=namespace)
     assert deployment["status"]["readyReplicas"] == 1
-    (pod,) = cluster.get("pods", "-n", namespace)["items"]
+    (pod,) = cluster.get("pods", namespace=namespace)["items"]
     assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
 
 
@@ -104,7 +104,9 @@ def test_uninstalled_with_a_shop_adopted_the_shop_serves_and_a_later_install_giv
     assert report(cluster, namespace, pods[0])["server"]["kind"] == "gunicorn"
 
     cluster.kubectl("delete", "wsgi", "shop", "-n", namespace, "--wait=false")
-    assert cluster.get("wsgi", "shop", "-n", namespace)["metadata"]["finalizers"] == ["wsgi.dev/restore-template"]
+    assert cluster.get("wsgiservers", "shop", namespace=namespace)["metadata"]["finalizers"] == [
+        "wsgi.dev/restore-template"
+    ]
     assert answer(cluster, namespace) == "three apples, two pears\n"
 
     install(cluster, images, namespace, f"watch.namespaces={{{namespace}}}")
@@ -176,7 +178,7 @@ def template(cluster: Cluster, namespace: str) -> str:
 
 def wsgiservers(cluster: Cluster, namespace: str) -> list[Any]:
     """All of the namespace."""
-    return list(cluster.get("wsgi", "-n", namespace)["items"])
+    return list(cluster.get("wsgiservers", namespace=namespace)["items"])
 
 
 def stored_spec(cluster: Cluster, namespace: str) -> Any:
@@ -187,7 +189,7 @@ def stored_spec(cluster: Cluster, namespace: str) -> Any:
 
 def is_ready(cluster: Cluster, namespace: str) -> bool:
     """Whether the operator has seen the newest spec at work."""
-    server = cluster.get("wsgi", "shop", "-n", namespace)
+    server = cluster.get("wsgiservers", "shop", namespace=namespace)
     conditions = {c["type"]: c["status"] for c in server.get("status", {}).get("conditions", [])}
     seen = server.get("status", {}).get("observedGeneration") == server["metadata"]["generation"]
     return seen and conditions.get("Ready") == "True"
@@ -195,7 +197,7 @@ def is_ready(cluster: Cluster, namespace: str) -> bool:
 
 def adopted_pods(cluster: Cluster, namespace: str) -> list[str]:
     """Names of the shop's staying pods, once each has the sidecar."""
-    pods = [p for p in cluster.get("pods", "-n", namespace, "-l", "app=shop")["items"] if not _leaves(p)]
+    pods = [p for p in cluster.get("pods", namespace=namespace, selector="app=shop")["items"] if not _leaves(p)]
     ours = [p for p in pods if "wsgi-sidecar" in {c["name"] for c in p["spec"].get("initContainers", [])}]
     return [p["metadata"]["name"] for p in ours] if len(ours) == len(pods) else []
 

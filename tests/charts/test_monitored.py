@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import yaml
@@ -47,6 +48,7 @@ SHOP = {
 CONNECTIONS = """
 import time
 from pathlib import Path
+from typing import Any
 
 LISTENS, seen, end = "0A", set(), time.monotonic() + 20
 while time.monotonic() < end and 9177 not in {remote for _, remote in seen}:
@@ -78,6 +80,10 @@ class Release:
     def full_name(self) -> str:
         """Of the operator's objects."""
         return f"{self.name}-wsgi-operator"
+
+    def get(self, kind: str, name: str = "", *, selector: str = "") -> dict[str, Any]:
+        """One object of its namespace, or a list."""
+        return self.cluster.get(kind, name, namespace=self.name, selector=selector)
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +122,8 @@ def version(cluster: Cluster, image: Image) -> str:
 def test_images_that_are_named_by_digest_run(release: Release) -> None:
     if not release.cluster.ours:
         pytest.skip("a digest is a registry's to give, and this cluster's registry is not ours")
-    (pod,) = release.cluster.get("pods", "-n", release.name, "-l", "wsgi.dev/server=shop")["items"]
-    operator = release.cluster.get("deployment", release.full_name, "-n", release.name)["spec"]["template"]["spec"]
+    (pod,) = release.get("pods", selector="wsgi.dev/server=shop")["items"]
+    operator = release.get("deployments", release.full_name)["spec"]["template"]["spec"]
     named = [operator["containers"][0]["image"], pod["spec"]["initContainers"][0]["image"]]
     assert [re.sub("[0-9a-f]{64}", "...", image) for image in named] == [
         "localhost/wsgi-operator@sha256:...",
@@ -148,7 +154,7 @@ def test_helm_test_fails_with_what_to_do_where_nobody_answers(release: Release) 
 
 def test_each_switch_made_its_object(release: Release) -> None:
     def names(kind: str) -> set[str]:
-        return {each["metadata"]["name"] for each in release.cluster.get(kind, "-n", release.name)["items"]}
+        return {each["metadata"]["name"] for each in release.get(kind)["items"]}
 
     assert names("podmonitors") == {release.full_name, f"{release.full_name}-sidecars"}
     assert names("prometheusrules") == {release.full_name}
@@ -158,7 +164,7 @@ def test_each_switch_made_its_object(release: Release) -> None:
 
 def test_the_operator_speaks_to_nobody_that_its_network_policy_does_not_name(release: Release) -> None:
     """The test cluster enforces no policy, so what the operator does is held against what it may."""
-    policy = release.cluster.get("networkpolicy", release.full_name, "-n", release.name)["spec"]
+    policy = release.get("networkpolicies", release.full_name)["spec"]
     allowed = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
     heard = {port["port"] for rule in policy["ingress"] for port in rule["ports"]}
 
@@ -188,6 +194,6 @@ def test_a_prometheus_gets_sidecar_and_operator_out_of_all_pods_and_sees_that_al
 def jobs(release: Release) -> list[Job]:
     """The jobs of the example, over all pods of the release's namespace."""
     config = yaml.safe_load(SCRAPING.read_text("utf-8"))["scrape_configs"]
-    targets = discovered(release.cluster.get("pods", "-n", release.name)["items"])
+    targets = discovered(release.get("pods")["items"])
     assert len(targets) >= 3, "the app's port, the sidecar's, the operator's"
     return [Job(name=job["job_name"], relabelling=job["relabel_configs"], targets=targets) for job in config]

@@ -124,7 +124,7 @@ def settings(images: Images, namespace: str) -> list[str]:
 
 def deployment(cluster: Cluster, namespace: str) -> dict[str, Any]:
     """The operator's."""
-    return cluster.get("deployment", f"{namespace}-wsgi-operator", "-n", namespace)
+    return cluster.get("deployments", f"{namespace}-wsgi-operator", namespace=namespace)
 
 
 def test_the_previous_chart_is_a_chart() -> None:

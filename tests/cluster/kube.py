@@ -7,7 +7,6 @@ Rule: nothing here decides whether a cluster may be started; `tests/conftest.py`
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import time
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import yaml
+
+from tests.cluster.api import read
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SCRIPTS: Final = ROOT / "cluster"
@@ -116,9 +117,9 @@ class Cluster:
         """Call helm; return its standard output."""
         return run(_tool("helm"), *args, stdin=stdin, timeout_s=timeout_s, env=self.env)
 
-    def get(self, *args: str) -> dict[str, Any]:
-        """`kubectl get ARGS -o json`, parsed."""
-        return dict(json.loads(self.kubectl("get", *args, "-o", "json")))
+    def get(self, kind: str, name: str = "", *, namespace: str = "", selector: str = "") -> dict[str, Any]:
+        """One object, or a list of all; arguments as those of `api.read`."""
+        return read(self.kubeconfig, kind, name, namespace=namespace, selector=selector)
 
     def established(self, crd: str) -> None:
         """Wait until the API server serves it; kubectl's own wait fails on a CRD that has no conditions yet."""

@@ -140,6 +140,9 @@ class Ground:
     def kubectl(self, *args: str, stdin: str | None = None) -> str:
         return self.cluster.kubectl("-n", self.namespace, *args, stdin=stdin)
 
+    def get(self, kind: str, name: str = "", *, selector: str = "") -> dict[str, Any]:
+        return self.cluster.get(kind, name, namespace=self.namespace, selector=selector)
+
     def apply(self, *manifests: Mapping[str, Any], args: tuple[str, ...] = ()) -> None:
         self.cluster.apply(*manifests, namespace=self.namespace, args=args)
 
@@ -151,10 +154,10 @@ class Ground:
         return named
 
     def server(self, name: str) -> dict[str, Any]:
-        return self.cluster.get("-n", self.namespace, "wsgi", name)
+        return self.get("wsgiservers", name)
 
     def deployment(self, name: str) -> dict[str, Any]:
-        return self.cluster.get("-n", self.namespace, "deployment", name, "--show-managed-fields")
+        return self.get("deployments", name)
 
     def template(self, name: str) -> str:
         """The pod template as canonical JSON: equal texts are equal to the byte."""
@@ -194,11 +197,11 @@ class Ground:
         return self.replica_sets_of(f"app={app}")
 
     def replica_sets_of(self, selector: str) -> int:
-        return len(self.cluster.get("-n", self.namespace, "rs", "-l", selector)["items"])
+        return len(self.get("replicasets", selector=selector)["items"])
 
     def events(self, kind: str, name: str) -> list[tuple[str, str]]:
         """(reason, message) of the Events on an object."""
-        items = self.cluster.get("-n", self.namespace, "events")["items"]
+        items = self.get("events")["items"]
         return [
             (event["reason"], event["message"])
             for event in items
@@ -269,7 +272,7 @@ def ground(cluster: Cluster, namespace: str, folder: Path) -> Iterator[Ground]:
 
 def _others(cluster: Cluster) -> list[str]:
     """Operators in the cluster that serve all namespaces: they would work on our objects, too."""
-    items = cluster.get("deployments", "--all-namespaces", "-l", "app.kubernetes.io/name=wsgi-operator")["items"]
+    items = cluster.get("deployments", selector="app.kubernetes.io/name=wsgi-operator")["items"]
     return [item["metadata"]["namespace"] for item in items if _serves_all(item)]
 
 

@@ -84,7 +84,7 @@ def make(here: Ground, image: str) -> None:
 
 
 def pods(here: Ground, server: str) -> list[dict[str, Any]]:
-    found = here.cluster.get("-n", here.namespace, "pods", "-l", f"{names.LABEL_SERVER}={server}")["items"]
+    found = here.get("pods", selector=f"{names.LABEL_SERVER}={server}")["items"]
     return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
 

@@ -40,7 +40,7 @@ def test_a_roll_of_settings_loses_no_request_of_a_drained_app(here: Ground, imag
     here.adopt(DRAINED.name, settings={"workers": 1})
     here.until(DRAINED.name, "Ready", "True", within_s=120)
     assert here.condition(DRAINED.name, "RollSafe")[:2] == ("True", "Drained")
-    host = here.cluster.get("-n", here.namespace, "service", DRAINED.name)["spec"]["clusterIP"]
+    host = here.get("services", DRAINED.name)["spec"]["clusterIP"]
     before = pods(here)
     with OpenLoad(host, 80, per_second=30) as load:
         time.sleep(1)
@@ -60,5 +60,5 @@ def test_an_app_that_is_not_drained_is_told_before_any_roll(here: Ground, image:
 
 def pods(here: Ground) -> set[str]:
     """Uids of all that are there, ending ones too."""
-    found = here.cluster.get("-n", here.namespace, "pods", "-l", f"app={DRAINED.name}")["items"]
+    found = here.get("pods", selector=f"app={DRAINED.name}")["items"]
     return {pod["metadata"]["uid"] for pod in found}

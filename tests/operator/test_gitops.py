@@ -145,5 +145,5 @@ def test_pods_that_were_made_without_the_policy_are_told_and_so_is_the_way_out(h
 
 
 def flags_of(here: Ground, name: str) -> set[str]:
-    pods = here.cluster.get("-n", here.namespace, "pods", "-l", f"app={name}")["items"]
+    pods = here.get("pods", selector=f"app={name}")["items"]
     return {e["value"] for pod in pods for e in pod["spec"]["containers"][0]["env"] if e["name"] == CMD}

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,20 +53,24 @@ def guarded(here: Ground, resource: Cluster, app: str, keys: Path) -> Iterator[N
     assert here.stop() == 0
 
 
-def pod(here: Ground) -> dict[str, object]:
+def pod(here: Ground) -> dict[str, Any]:
     """The one pod that stays."""
-    items = here.cluster.get("-n", here.namespace, "pods", "-l", "wsgi.dev/server=shop")["items"]
-    (found,) = (item for item in items if "deletionTimestamp" not in item["metadata"])
-    return dict(found)
+    items = here.get("pods", selector="wsgi.dev/server=shop")["items"]
+    staying = [item for item in items if "deletionTimestamp" not in item["metadata"]]
+    assert len(staying) == 1, "the roll has not ended"
+    return dict(staying[0])
 
 
 def asked(here: Ground, token: str | None, path: str = "/report") -> int:
     """The status with which the pod answers."""
-    address = pod(here)["status"]["podIP"]
+    address = pod(here)["status"].get("podIP")
+    assert address, "it has no address yet"
     connection = http.client.HTTPConnection(address, names.SIDECAR_PORT, timeout=10)
     try:
         connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
         return connection.getresponse().status
+    except OSError as error:
+        raise AssertionError(f"nobody answers yet: {error}") from error
     finally:
         connection.close()
 

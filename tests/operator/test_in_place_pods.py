@@ -67,7 +67,7 @@ def adopted(here: Ground, resource: Cluster) -> Iterator[None]:
 
 
 def pods(here: Ground, name: str) -> dict[str, dict[str, Any]]:
-    items = here.cluster.get("-n", here.namespace, "pods", "-l", f"app={name}")["items"]
+    items = here.get("pods", selector=f"app={name}")["items"]
     return {item["metadata"]["uid"]: item for item in items if "deletionTimestamp" not in item["metadata"]}
 
 

@@ -94,7 +94,7 @@ def test_a_standby_takes_over_when_the_active_one_is_killed(two: tuple[Ground, G
     active.until("led", "Ready", "True", within_s=90)
     took_s = time.monotonic() - began
     assert took_s <= 30, f"the standby took {took_s:.1f} s"
-    held_by = active.cluster.get("-n", active.namespace, "lease", "op-wsgi-operator")["spec"]
+    held_by = active.get("leases", "op-wsgi-operator")["spec"]
     assert (held_by["holderIdentity"].split("_")[0], held_by["leaseTransitions"]) == ("two", 1)
     assert standby.log.read_text().count("leading as two_") == 1
 

@@ -140,7 +140,7 @@ def test_an_app_is_for_whoever_may_create_deployments_himself(here: Ground):
 
 
 def test_an_operator_without_the_right_to_make_apps_says_so(here: Ground):
-    rules = here.cluster.get("-n", here.namespace, "role", ACCOUNT)
+    rules = here.get("roles", ACCOUNT)
     less = [rule for rule in rules["rules"] if "create" not in rule["verbs"] or "deployments" not in rule["resources"]]
     assert len(less) == len(rules["rules"]) - 1
     here.apply({"apiVersion": rules["apiVersion"], "kind": "Role", "metadata": {"name": ACCOUNT}, "rules": less})

@@ -85,7 +85,7 @@ def test_what_only_the_image_says_is_found_out_and_kept(here: Ground):
 
 def test_a_kill_is_told_once_on_the_server_and_on_the_pod(here: Ground):
     here.until("silent-image", "Ready", "True", within_s=180)
-    pod = here.cluster.get("-n", here.namespace, "pods", "-l", "wsgi.dev/server=silent-image")["items"][0]
+    pod = here.get("pods", selector="wsgi.dev/server=silent-image")["items"][0]
     with ExitStack() as silent:
         for _ in range(2 * ROOM + 2):
             silent.enter_context(socket.create_connection((pod["status"]["podIP"], 8000), timeout=10))

@@ -58,7 +58,7 @@ def test_a_stateful_set_is_adopted_and_comes_back_byte_for_byte(here: Ground):
     here.apply(manifest)
 
     def template() -> Any:
-        return here.cluster.get("-n", here.namespace, "statefulset", "db")["spec"]["template"]
+        return here.get("statefulsets", "db")["spec"]["template"]
 
     before = template()
     here.adopt("db", workload={"kind": "StatefulSet", "name": "db"}, settings={"workers": 3})

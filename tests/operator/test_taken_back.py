@@ -60,7 +60,7 @@ def serving(here: Ground, app: str, name: str, *, kind: str = "Deployment", **co
 
 
 def template(here: Ground, name: str, kind: str = "Deployment") -> str:
-    body = here.cluster.get("-n", here.namespace, kind.lower(), name)
+    body = here.get(f"{kind.lower()}s", name)
     return json.dumps(body["spec"]["template"], sort_keys=True)
 
 
@@ -137,7 +137,7 @@ def test_a_stateful_set_is_taken_back_too_and_its_stuck_pod_replaced(here: Groun
     here.until("state", "Stalled", "True", "RolledBack", within_s=90)
     assert template(here, "state", "StatefulSet") == good
     here.kubectl("rollout", "status", "statefulset/state", "--timeout=90s")
-    pods = here.cluster.get("-n", here.namespace, "pods", "-l", "app=state")["items"]
+    pods = here.get("pods", selector="app=state")["items"]
     assert all(pod["status"]["containerStatuses"][0]["ready"] for pod in pods)
 
 
