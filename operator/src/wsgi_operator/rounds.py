@@ -40,8 +40,9 @@ from wsgi_operator.rolling import look_after
 
 log = logging.getLogger("wsgi_operator")
 
-UNDECLARED_S: Final = 60.0
-"""How long a status that the CRD is too old for is not tried again: a thousand WSGIServers are 17 requests a second."""
+UNDECLARED: Final = 6
+"""Looks for which a status that the CRD is too old for is not tried again: 60 s where reports are read each 10 s, and a
+thousand WSGIServers are 17 requests a second."""
 
 
 async def one_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memory: Memory) -> bool:
@@ -172,7 +173,7 @@ async def _tell_status(desk: Desk, body: Body, status: dict[str, Any], memory: M
         await desk.cluster.write_status(namespace, name, status)
         memory.undeclared = memory.undeclared if memory.undeclared and now < memory.undeclared[1] else None
     except Undeclared as error:
-        memory.undeclared = (str(error), now + UNDECLARED_S)
+        memory.undeclared = (str(error), now + UNDECLARED * desk.config.report_interval_s)
         status = cut_down(status, memory.status, str(error), _moment(now))
         if status != memory.status:
             await desk.cluster.write_status(namespace, name, status)
