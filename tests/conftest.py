@@ -24,8 +24,9 @@ BROUGHT = pytest.StashKey[bool]()
 
 
 def pytest_configure() -> None:
-    """Begin with the signals of a terminal, also where the tests were started under nohup."""
+    """Begin with the signals of a terminal, also where the tests were started under nohup, or in the background."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
