@@ -23,6 +23,7 @@ PYTEST = pytest -o cache_dir="$(CACHE)/pytest" $(PYTEST_ARGS)
 # Most tests wait for real servers, so three files wait at the same time; those that wait for pods use less CPU still.
 TOGETHER := -n 3 --dist loadfile
 SHARING := -n 5 --dist loadfile
+OWN_SESSION := $(shell command -v setsid)
 
 SCRIPTS := $(shell grep -lsI '^\#!/bin/bash\|shellcheck shell=bash' cluster/* cluster/lib/* .ci/*)
 
@@ -39,10 +40,10 @@ demo-local: venv ## the healing half in under two minutes, with Python alone
 	@$(PYTHON) -m demo.local
 
 # Who starts a cluster, or changes one for everybody on it, mostly waits, and takes longest: so it runs beside those who
-# have no cluster, and goes first.
+# have no cluster, and goes first. In a session of its own, it hears of Ctrl-C from us alone, once.
 .PHONY: test
 test: lint ground ## everything that this machine can run: check, real servers, real pods; says what it skips
-	@failed=0; told=$$(mktemp); $(PYTEST) -m alone >"$$told" 2>&1 & alone=$$!; \
+	@failed=0; told=$$(mktemp); $(OWN_SESSION) $(PYTEST) -m alone >"$$told" 2>&1 & alone=$$!; \
 	  trap 'kill -INT $$alone 2>/dev/null || true; wait; rm -f "$$told"' EXIT; trap 'exit 130' INT TERM; \
 	  nice -n 5 $(PYTEST) $(TOGETHER) -m "not cluster and not alone" || failed=1; \
 	  wait $$alone || failed=1; alone=; cat "$$told"; \

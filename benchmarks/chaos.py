@@ -3,7 +3,8 @@
 Out: after at least 200 kills (-9) of the operator at random moments of injecting, changing, rolling, going back and
 giving back, with pods deleted, specs changed and the API server and the (simulated) kubelet killed meanwhile: whether
 the end was right each time. Right is: what was wanted last is in force and said to be; each step changed a template as
-often as one undisturbed operator would, never to and fro; what is given back is its owner's to the byte.
+often as one undisturbed operator would, never to and fro, and never before the change before it had rolled out; what is
+given back is its owner's to the byte.
 Rule: real etcd, API server and controller manager, the real program; a story is made by its number and the seed alone,
 so `--seed S --only N` tells it again (to the millisecond of the order, not of the machine).
 """
@@ -38,6 +39,7 @@ from wsgi_operator.watches import Followed, follow
 KILLS: Final = 200
 SPACE: Final = "chaos"
 REPLICAS: Final = 2
+OWNER_ROLLED: Final = "owner/rolled"
 RIGHT_S: Final = 180.0
 """How long the end may take to become right: most of it is rolls and a busy machine."""
 
@@ -92,24 +94,41 @@ def story_of(seed: int, number: int) -> tuple[Act, ...]:
     return tuple(acts)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """A template of a workload.
+
+    Attributes:
+        text: canonical.
+        early: whether it was written while the one before it rolled out.
+        by: the owner; the operator, taking the workload in; or the operator.
+    """
+
+    text: str
+    early: bool = False
+    by: str = "owner"
+
+
 @dataclass(slots=True)
 class History:
     """A sink of workloads: what their templates were, one after the other.
 
     Attributes:
-        templates: per workload the different templates in their order, each with whether the one before had rolled out.
+        templates: per workload the different templates in their order.
     """
 
-    templates: dict[str, list[tuple[str, bool]]] = field(default_factory=dict)
-    _rolled: dict[str, bool] = field(default_factory=dict)
+    templates: dict[str, list[Version]] = field(default_factory=dict)
+    _rolls: dict[str, bool] = field(default_factory=dict)
 
     def there(self, body: Mapping[str, Any]) -> None:
         """A workload, new or changed."""
-        name, template = body["metadata"]["name"], canonical(body)
+        name, text = body["metadata"]["name"], canonical(body)
         told = self.templates.setdefault(name, [])
-        if not told or told[-1][0] != template:
-            told.append((template, self._rolled.get(name, True)))
-        self._rolled[name] = rollout(dict(body) | {"kind": kind_of(name)}).done
+        if not told:
+            told.append(Version(text=text))
+        elif told[-1].text != text:
+            told.append(Version(text=text, early=self._rolls[name], by=writer(told[-1].text, text)))
+        self._rolls[name] = rollout(dict(body) | {"kind": kind_of(name)}).under_way
 
     def gone(self, body: Mapping[str, Any]) -> None:
         """Its story has ended."""
@@ -126,6 +145,21 @@ def kind_of(name: str) -> str:
 def canonical(body: Mapping[str, Any]) -> str:
     """The template as text: equal texts are equal to the byte."""
     return json.dumps(body["spec"]["template"], sort_keys=True)
+
+
+def writer(before: str, after: str) -> str:
+    """Who made one template of the other, as in `Version.by`."""
+    if unrolled(before) == unrolled(after):
+        return "owner"
+    return "operator" if names.SIDECAR_CONTAINER in before else "adoption"
+
+
+def unrolled(text: str) -> str:
+    """A template as if its owner had never rolled it."""
+    template = json.loads(text)
+    annotations = template["metadata"].get("annotations") or {}
+    template["metadata"]["annotations"] = {key: value for key, value in annotations.items() if key != OWNER_ROLLED}
+    return json.dumps(template, sort_keys=True)
 
 
 def workload(name: str, variables: Mapping[str, str]) -> dict[str, Any]:
@@ -164,7 +198,7 @@ class Stage:
         kills: how often, by step.
         disturbed: how often, by what else happened.
         right_s: seconds from the last kill of a step until all was right, by step.
-        in_flight: templates that were written before the one before them had rolled out.
+        early: templates that were written before the one before them had rolled out, by who wrote them and when.
     """
 
     where: Plane
@@ -175,7 +209,7 @@ class Stage:
     kills: Counter[str] = field(default_factory=Counter)
     disturbed: Counter[str] = field(default_factory=Counter)
     right_s: dict[str, list[float]] = field(default_factory=dict)
-    in_flight: int = 0
+    early: Counter[str] = field(default_factory=Counter)
 
     async def play(self, number: int, acts: tuple[Act, ...]) -> None:
         """Tell one story to its end.
@@ -255,7 +289,7 @@ class Stage:
     async def owner_rolls(self, name: str, owners: str) -> str:
         """The owner changes his template; his template from then on."""
         template = json.loads(owners)
-        template["metadata"].setdefault("annotations", {})["owner/rolled"] = str(time.time())
+        template["metadata"].setdefault("annotations", {})[OWNER_ROLLED] = str(time.time())
         patch = {"spec": {"template": {"metadata": {"annotations": template["metadata"]["annotations"]}}}}
         await self.cluster.merge(_path(name), patch)
         return json.dumps(template, sort_keys=True)
@@ -271,12 +305,13 @@ class Stage:
         self.right_s.setdefault(act.step, []).append(time.monotonic() - began)
         for name in owners:  # our own watches, too, come back late from an API server that was killed
             await until(lambda name=name: self.is_told(name), within_s=RIGHT_S)  # type: ignore[misc]
-        self.in_flight += sum(
-            not rolled for name in owners for _, rolled in self.history.templates[name][before[name] :]
-        )
         for name in owners:
-            told = [text for text, _ in self.history.templates[name]]
-            step = told[before[name] - 1 :]
+            told = self.history.templates[name]
+            for version in told[before[name] :]:
+                if version.early:
+                    self.early[early_by(version, act)] += 1
+                    assert may_be_early(version, act), f"story {number}, {act}: {name}: two changes in flight"
+            step = [version.text for version in told[before[name] - 1 :]]
             assert len(step) - 1 <= allowed(name, act), f"story {number}, {act}: {name} rolled {len(step) - 1} times"
             assert len(set(step)) == len(step), f"story {number}, {act}: {name} went to a template and back"
 
@@ -320,7 +355,7 @@ class Stage:
     async def is_told(self, name: str) -> bool:
         """Whether the history has come to the template that is there now."""
         told = self.history.templates.get(name)
-        return told is not None and told[-1][0] == canonical(await self.live(name))
+        return told is not None and told[-1].text == canonical(await self.live(name))
 
     async def pods(self, name: str) -> list[str]:
         """Names of its pods."""
@@ -336,6 +371,21 @@ def allowed(name: str, act: Act) -> int:
     """
     own = 2 if act.step == "inject" and name.startswith("untold") else 1
     return own + (act.besides[0] in ("spec changed", "owner rolls"))
+
+
+def may_be_early(version: Version, act: Act) -> bool:
+    """Whether a template may be written while another one rolls out.
+
+    Owners do so as they like, a workload is taken in as soon as somebody asks, and given back at once. An API server
+    that comes back lists what there is: whoever watches it may have missed that a roll had ended.
+    """
+    return version.by != "operator" or act.step == "give back" or act.besides[0] == "API server killed"
+
+
+def early_by(version: Version, act: Act) -> str:
+    """Who wrote it, and when, in words for the table."""
+    words = {"owner": "by the owner", "adoption": "taken in"}
+    return words.get(version.by) or ("given back" if act.step == "give back" else act.besides[0])
 
 
 def is_told(server: Mapping[str, Any], act: Act) -> bool:
@@ -423,11 +473,13 @@ def main() -> int:
         title = f"{stage.kills.total()} kills of the operator in {stories} stories, seed {given.seed}: all ends right"
         show(title, ["while it was to", "kills", "from the last start until all was right"], rows)
         show("besides", ["", "times"], [[what, str(stage.disturbed[what])] for what in DISTURBANCES])
-        print(f"  templates written before the one before had rolled out: {stage.in_flight}")
+        early = "; ".join(f"{who}: {count}" for who, count in sorted(stage.early.items()))
+        print(f"  templates written before the one before had rolled out: {early or 'none'}")
         lasted = time.monotonic() - began
         print(f"  {lasted:.0f} s; load average {load:.1f} before, {os.getloadavg()[0]:.1f} after")
         if not given.dry:
             figures = {"kills": dict(stage.kills), "besides": dict(stage.disturbed), "right_s": stage.right_s}
+            figures |= {"early": dict(stage.early)}
             name = "chaos" if given.admission else "chaos-in-template"
             keep(name, figures | {"seed": given.seed, "stories": stories, "lasted_s": lasted, "load": load})
 
