@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.kube import CACHE, ROOT, SCRIPTS, Cluster, Images, fresh_namespace
+from tests.servers.processes import end_leftovers
 
 BROUGHT = pytest.StashKey[bool]()
 
@@ -26,7 +27,8 @@ BROUGHT = pytest.StashKey[bool]()
 def pytest_configure() -> None:
     """Begin with the signals of a terminal, also where the tests were started under nohup, or in the background."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # those are told to end by the one that started them
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -47,6 +49,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.config.workeroutput["brought"] = brought
     elif brought:
         _script("down")
+
+
+def pytest_unconfigure() -> None:
+    """After Ctrl-C, end the servers of processes of this session that had no time to end them."""
+    if "PYTEST_XDIST_WORKER" not in os.environ and Path("/proc/self").exists():
+        end_leftovers()
 
 
 @pytest.hookimpl(optionalhook=True)
