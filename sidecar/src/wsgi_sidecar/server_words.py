@@ -5,7 +5,7 @@ the server (gunicorn's control socket, uWSGI's stats socket) is extra, seldom as
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -23,6 +23,8 @@ from wsgi_sidecar.uwsgi_words import UwsgiReader, UwsgiWords
 
 ASK_EVERY_S: Final = 30.0
 """An answer costs the server's Python some 2 ms."""
+SOONEST_S: Final = 1.0
+"""How soon one that did not answer is asked again at first; each pause is as long as all before it together."""
 
 _settings = lru_cache(maxsize=4)(effective_settings)
 """Building argparse's parser twice would be a third of a look's cost; words change with the master or its file only."""
@@ -156,7 +158,7 @@ class _Control:
     """Gunicorn's control socket, asked only for settings that nothing else tells."""
 
     def __init__(self) -> None:
-        self._asked: tuple[object, float] | None = None
+        self._asked: _Asked | None = None
         self._answer: tuple[Setting, ...] = ()
 
     def complete(
@@ -166,11 +168,26 @@ class _Control:
         release = parse_release(facts.release)
         if all(setting.value is not None for setting in settings) or (release and release < SPEAKS_SINCE):
             return settings, unknowns
-        master = family.master.id
-        if self._asked is None or self._asked[0] != master or family.monotonic - self._asked[1] >= ASK_EVERY_S:
-            self._asked, self._answer = (master, family.monotonic), heard_settings(master.pid, facts)
+        master, now = family.master.id, family.monotonic
+        if self._asked is None or self._asked.master != master:
+            self._asked, self._answer = _Asked(master=master, since=now, last=now), heard_settings(master.pid, facts)
+        elif now - self._asked.last >= self._asked.pause_s(answered=bool(self._answer)):
+            self._asked, self._answer = replace(self._asked, last=now), heard_settings(master.pid, facts)
         whole = filled(settings, self._answer)
         return whole, without_answered(unknowns, settings, whole)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """Whom we ask over its control socket, since when, and when last (monotonic seconds)."""
+
+    master: ProcessId
+    since: float
+    last: float
+
+    def pause_s(self, *, answered: bool) -> float:
+        """Until it is asked again: soon at first, since the socket of a young server comes after its workers."""
+        return ASK_EVERY_S if answered else min(ASK_EVERY_S, max(SOONEST_S, self.last - self.since))
 
 
 def heard_settings(master: int, facts: ServerFacts) -> tuple[Setting, ...]:
