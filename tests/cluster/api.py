@@ -51,8 +51,8 @@ def read(kubeconfig: Path, kind: str, name: str = "", *, namespace: str = "", se
         f"/apis/{group}" if group else "/api/v1", f"namespaces/{namespace}" if namespace else "", kind, name,
     ) if part)  # fmt: skip
     query = [("labelSelector", selector)] if selector else []
-    api = _client(kubeconfig)
     try:
+        api = _client(kubeconfig, kubeconfig.stat().st_mtime_ns)
         request = api.param_serialize(
             "GET",
             path,
@@ -70,6 +70,7 @@ def read(kubeconfig: Path, kind: str, name: str = "", *, namespace: str = "", se
 
 
 @cache
-def _client(kubeconfig: Path) -> client.ApiClient:
+def _client(kubeconfig: Path, written_ns: int) -> client.ApiClient:
+    """One per cluster: whoever starts another one writes another kubeconfig, with other certificates."""
     made: client.ApiClient = config.new_client_from_config(config_file=str(kubeconfig))  # type: ignore[no-untyped-call]
     return made

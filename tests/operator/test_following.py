@@ -65,3 +65,49 @@ def test_after_a_start_no_more_than_some_first_rounds_run_at_once_and_later_ones
     first, second = asyncio.run(followed(monkeypatch))
     assert first == [FIRST_AT_ONCE]
     assert second[0] > FIRST_AT_ONCE
+
+
+async def order_of_rounds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What happens while one spec is changed, and another server is looked at: rounds as they begin and end."""
+    told: list[str] = []
+    applied = asyncio.Event()
+    applied.set()
+
+    async def one_round(desk, server, rivals, memory):
+        name = server["metadata"]["name"]
+        told.append(f"{name} begins")
+        if name == "shop-1":
+            await applied.wait()
+        told.append(f"{name} ends")
+        return True
+
+    monkeypatch.setattr(following, "one_round", one_round)
+    cluster: Cluster = object()  # type: ignore[assignment]  # nobody asks it
+    desk = Desk(
+        config=Config(sidecar=Sidecar(image="x:1"), repositories=("x",), report_interval_s=60),
+        cluster=cluster,
+        reports=Reports(timeout_s=1),
+        bells=Bells(),
+    )
+    desk.mirror.complete.set()
+    tasks = [asyncio.create_task(following.follow(desk, Stopped(), body(number), {})) for number in (1, 2)]
+    while len(told) < 4:
+        await asyncio.sleep(0.01)
+    told.clear()
+    applied.clear()
+    desk.bells.ring(("default", "Deployment", "shop-1"), urgent=True)
+    await asyncio.sleep(0.1)
+    desk.bells.ring(("default", "Deployment", "shop-2"))
+    await asyncio.sleep(1.0)  # longer than the pause between two rounds
+    applied.set()
+    await asyncio.sleep(0.2)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return told
+
+
+def test_a_look_waits_for_the_change_of_another_server_that_is_under_way(monkeypatch):
+    assert asyncio.run(order_of_rounds(monkeypatch)) == [
+        "shop-1 begins", "shop-1 ends", "shop-2 begins", "shop-2 ends",
+    ]  # fmt: skip
