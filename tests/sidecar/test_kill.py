@@ -396,11 +396,43 @@ def test_a_sidecar_without_descriptors_says_so_and_touches_nothing(spawn: Spawn)
 
 def test_no_descriptor_is_left_behind(spawn: Spawn) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    root = spawn("import os, time; os.fork(); time.sleep(600)", bufsize=1)
+    root = up(spawn(BEATING, bufsize=1))
     held = len(os.listdir("/proc/self/fd")) - before
-    strike(order(identity(root.pid)))
+    strike(order(identity(root.pid), mark=heartbeat_inode(root.pid)))
     strike(order(identity(os.getppid())))
     assert len(os.listdir("/proc/self/fd")) - before == held
+
+
+BEATING = HOLD_A_HEARTBEAT + "print('up', flush=True)\ntime.sleep(600)\n"
+
+
+def test_a_heartbeat_that_gets_the_number_of_a_dead_worker_s_is_not_its_own(spawn: Spawn) -> None:
+    root, sibling = up(spawn(BEATING)), spawn("import time; time.sleep(600)")
+    what = order(identity(root.pid), mark=heartbeat_inode(root.pid), bystanders=frozenset({identity(sibling.pid)}))
+    marks = Marks.of(what, process_table())
+    root.kill()
+    root.wait()
+    # ext4 gives the lowest free number, so this one is the dead worker's, unless somebody holds that file.
+    up(spawn(BEATING))
+    assert marks.strays(process_table(), {os.getpid()}) == set()
+    marks.let_go()
+
+
+@needs_root
+def test_a_heartbeat_of_the_same_number_in_another_container_s_file_system_is_left_alone(spawn: Spawn) -> None:
+    mount = "mount -t tmpfs none /dev/shm && TMPDIR=/dev/shm exec"
+    alone = ["unshare", "--mount", "--propagation", "private", "sh", "-c", f'{mount} {sys.executable} -c "$0"', BEATING]
+    root, other = (up(spawn("import os, sys; os.execvp(sys.argv[1], sys.argv[1:])", *alone)) for _ in range(2))
+    assert heartbeat_inode(root.pid) == heartbeat_inode(other.pid)
+    assert strike(order(identity(root.pid), mark=heartbeat_inode(root.pid))).processes == 1
+    assert other.poll() is None
+
+
+def up(process: subprocess.Popen[str]) -> subprocess.Popen[str]:
+    """The same process, once it has said that it is up."""
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    return process
 
 
 def test_several_trees_end_in_one_stroke(spawn: Spawn, token: str) -> None:

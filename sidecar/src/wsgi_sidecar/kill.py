@@ -94,7 +94,7 @@ class _Stroke:
         self._at = time.time()
         self._began = time.monotonic()
         # Made right before the first signal, when the last of what must not be touched has been born.
-        self._marks: Marks
+        self._marks: Marks | None = None
         self._caught: dict[ProcessId, int] = {}
         self._out_of_fds: set[ProcessId] = set()
         self._highest_fd = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FDS
@@ -157,7 +157,7 @@ class _Stroke:
         roots = known | missed | self._also(table)
         tree = roots | below(roots, table)
         untouchable = self._untouchable(table)
-        strays = self._marks.strays(table, tree | untouchable)
+        strays = self._marks.strays(table, tree | untouchable) if self._marks is not None else set[int]()
         wanted = (table[pid] for pid in sorted((tree | strays) - known - untouchable))
         return [seen.id for seen in wanted if not seen.ended and self._open(seen.id)]
 
@@ -234,9 +234,11 @@ class _Stroke:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
     def let_go(self) -> None:
-        """Close every pidfd that is still held."""
+        """Close every pidfd and file that is still held."""
         for pidfd in self._caught.values():
             os.close(pidfd)
+        if self._marks is not None:
+            self._marks.let_go()
 
     def _told(self, outcome: KillOutcome, why: str = "") -> Kill:
         struck = outcome in ("killed", "survived")

@@ -6,10 +6,14 @@ kept; a process that vanishes while we look is not there.
 A fork that left its tree (double fork, setsid) is known by marks: it holds open the tree's own heartbeat file, or,
 where a whole server ends, it was born during the kill with the root's user, cgroup and environment and has no parent
 but a reaper. A worker's stray that shed its mark by an exec is an orphan, which has a rule of its own.
+
+An inode's number alone is nobody's mark: another container's file system counts from the same start, and once the
+worker is dead its number is free for the next server's heartbeat. So the file is held until the tree is gone.
 """
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,11 +92,24 @@ def ancestors(pid: int, table: Table) -> Iterator[int]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Marks:
-    """How a process that left the tree is known to be of it.
+class HeldFile:
+    """A file that nobody else's can be mistaken for while we hold it: its number is not given away.
 
     Attributes:
-        inode: of the heartbeat file that only this tree holds open; None where there is none.
+        descriptor: what we hold it by.
+        identity: device and inode.
+    """
+
+    descriptor: int
+    identity: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """How a process that left the tree is known to be of it. To be let go of.
+
+    Attributes:
+        heartbeat: the file that only this tree holds open; None where there is none, or the root does not hold it.
         kinship: what those born during the kill must share with the root; None where it could not be read, or where
             others of the same server outlive the kill: what those start meanwhile looks the same.
         reapers: who their parent must be: whoever adopts what this tree leaves behind.
@@ -100,7 +117,7 @@ class Marks:
         older: who was there before the kill.
     """
 
-    inode: int | None
+    heartbeat: HeldFile | None
     kinship: tuple[object, ...] | None
     reapers: frozenset[int]
     older: frozenset[ProcessId]
@@ -110,11 +127,16 @@ class Marks:
     def of(cls, order: Order, table: Table) -> "Marks":
         """The marks of a tree that is about to be ended, given who lives now."""
         return cls(
-            inode=order.mark,
+            heartbeat=None if order.mark is None else _hold(order.process.pid, order.mark),
             kinship=None if order.bystanders else _kinship(order.process.pid),
             reapers=_reapers(order.process.pid, table),
             older=frozenset(seen.id for seen in table.values()),
         )
+
+    def let_go(self) -> None:
+        """Let go of the file."""
+        if self.heartbeat is not None:
+            os.close(self.heartbeat.descriptor)
 
     def strays(self, table: Table, known: set[int]) -> set[int]:
         """Those of the table that left the tree; `known` are in it, or out of reach anyway."""
@@ -124,7 +146,7 @@ class Marks:
     def _kin(self, seen: Seen) -> bool:
         if seen.id in self.strangers:
             return False
-        if self.inode is not None and _holds(seen.id.pid, self.inode):
+        if self.heartbeat is not None and self.heartbeat.identity in _heartbeats(seen.id.pid):
             return True
         if seen.id in self.older:
             self.strangers.add(seen.id)
@@ -154,16 +176,41 @@ def _kinship(pid: int) -> tuple[object, ...] | None:
         return None
 
 
-def _holds(pid: int, inode: int) -> bool:
+def _hold(pid: int, inode: int) -> HeldFile | None:
+    """Take hold of the heartbeat file of this inode that the process has open."""
+    for path in _descriptors(pid):
+        if HEARTBEAT_NAME not in _target(path):
+            continue
+        try:
+            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            continue
+        identity = _identity(os.fstat(descriptor))
+        if identity[1] == inode:
+            return HeldFile(descriptor=descriptor, identity=identity)
+        os.close(descriptor)
+    return None
+
+
+def _heartbeats(pid: int) -> Iterator[tuple[int, int]]:
+    for path in _descriptors(pid):
+        if HEARTBEAT_NAME in _target(path):
+            with suppress(OSError):
+                yield _identity(os.stat(path))
+
+
+def _identity(file: os.stat_result) -> tuple[int, int]:
+    return file.st_dev, file.st_ino
+
+
+def _descriptors(pid: int) -> Iterator[str]:
     folder = f"/proc/{pid}/fd"
-    try:
-        return any(_heartbeat_inode(f"{folder}/{name}") == inode for name in os.listdir(folder))
-    except OSError:
-        return False
+    with suppress(OSError):
+        yield from (f"{folder}/{name}" for name in os.listdir(folder))
 
 
-def _heartbeat_inode(path: str) -> int | None:
+def _target(path: str) -> str:
     try:
-        return os.stat(path).st_ino if HEARTBEAT_NAME in os.readlink(path) else None
+        return os.readlink(path)
     except OSError:
-        return None
+        return ""
