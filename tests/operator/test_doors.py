@@ -13,7 +13,7 @@ from kubernetes.aio import client
 
 from wsgi_operator import health
 from wsgi_operator.cluster import Cluster
-from wsgi_operator.connection import Conflict, Refused
+from wsgi_operator.connection import AskedToWait, Conflict, Refused
 from wsgi_operator.health import Pulse, serve_health
 from wsgi_operator.logs import JsonLines, TextLines
 
@@ -122,7 +122,10 @@ def test_an_answer_is_a_plain_object():
         (409, STATUS, {}, Conflict, 0.2),
         (422, STATUS, {}, Refused, None),
         (403, STATUS, {}, Refused, None),
-        (429, STATUS, {"Retry-After": "7"}, kopf.TemporaryError, 7),
+        (429, STATUS, {"Retry-After": "7"}, AskedToWait, 7),
+        (429, STATUS, {"Retry-After": "86400"}, AskedToWait, 60),
+        (429, STATUS, {}, AskedToWait, 5),
+        (503, STATUS, {"Retry-After": "7"}, AskedToWait, 7),
         (503, STATUS, {"Retry-After": "soon"}, kopf.TemporaryError, 5),
         (500, b"<html>", {}, kopf.TemporaryError, 5),
         (401, STATUS, {}, kopf.TemporaryError, 5),

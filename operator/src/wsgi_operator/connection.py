@@ -26,6 +26,9 @@ AT_ONCE: Final = 32
 """Requests under way, watches and the Lease aside. A thousand workloads that are adopted at the same moment wait here,
 in our own queue, not in the API server's, which has other clients. 32 answers of 10 ms are 3,200 requests a second."""
 
+WAIT_AT_MOST_S: Final = 60.0
+"""How long an answer can have us wait: the API server itself asks for one second, a proxy before it for anything."""
+
 _REFUSALS: Final = frozenset({400, 403, 404, 405, 413, 415, 422})
 _UNDECLARED: Final = "field not declared in schema"
 """Word of server-side apply for a field that it does not know; its status is 500, as if asking again could help."""
@@ -52,6 +55,10 @@ class Undeclared(Refused):
 
 class Conflict(kopf.TemporaryError):
     """Somebody else was faster: look again."""
+
+
+class AskedToWait(kopf.TemporaryError):
+    """The API server has more to do than it can (429), or names a time to come back at: not before, whatever rings."""
 
 
 class Connection:
@@ -190,7 +197,9 @@ def _answer(method: str, path: str, status: int, text: bytes, headers: Mapping[s
     if status in _REFUSALS:
         raise Refused(str(said or message), status)
     after = headers.get("Retry-After", "")
-    raise kopf.TemporaryError(message, delay=float(after) if after.isdigit() else 5)
+    if after.isdigit() or status == 429:
+        raise AskedToWait(message, delay=min(float(after), WAIT_AT_MOST_S) if after.isdigit() else 5)
+    raise kopf.TemporaryError(message, delay=5)
 
 
 async def load_configuration() -> client.Configuration:

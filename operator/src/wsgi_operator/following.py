@@ -13,6 +13,7 @@ from typing import Any, Final
 import kopf
 
 from wsgi_operator.bells import first
+from wsgi_operator.connection import AskedToWait
 from wsgi_operator.core.pace import wait_s
 from wsgi_operator.desk import Body, Desk, Memory, memory_of, workload_of
 from wsgi_operator.rounds import one_round
@@ -39,15 +40,18 @@ async def follow(desk: Desk, stopped: Any, body: Body, claims: Mapping[Any, Iter
                 if stopped:
                     break
                 bell.clear()
-                delay = await _guarded_round(desk, body, tuple(claims.get(workload, ())), memory)
+                delay, deaf = await _guarded_round(desk, body, tuple(claims.get(workload, ())), memory)
             place = nullcontext()
+            if deaf:
+                await first(stopped.wait(), timeout_s=delay)
+                continue
             await first(bell.urgent.wait(), stopped.wait(), timeout_s=min(PAUSE_S, delay))
             if await first(bell.rung.wait(), stopped.wait(), timeout_s=max(0.0, delay - PAUSE_S)):
                 memory.patience_s = 1.0
 
 
-async def _guarded_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memory: Memory) -> float:
-    """One round, whatever happens in it; returns the seconds until the next.
+async def _guarded_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memory: Memory) -> tuple[float, bool]:
+    """One round, whatever happens in it; returns the seconds until the next, and whether no bell makes it come sooner.
 
     This is the outermost loop: the only place that catches everything.
     """
@@ -60,20 +64,20 @@ async def _guarded_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memor
     except kopf.TemporaryError as error:
         log.info("round to be repeated: %s", error, extra=extra | {"event": "round-repeated"})
         desk.meters.ended("repeated")
-        return float(error.delay or 1.0)
+        return float(error.delay or 1.0), isinstance(error, AskedToWait)
     except TimeoutError:
         log.warning("round broken off after %g s, to be repeated", ROUND_S, extra=extra | {"event": "round-repeated"})
         desk.meters.ended("repeated")
-        return desk.config.report_interval_s
+        return desk.config.report_interval_s, False
     except Exception:
         log.exception("round failed", extra=extra | {"event": "round-failed"})
         desk.meters.ended("failed")
-        return 10.0
+        return 10.0, False
     finally:
         desk.pulse.end(uid)
     desk.meters.ended("settled" if settled else "unsettled")
     if settled:
-        return wait_s(uid, asyncio.get_running_loop().time(), desk.config.report_interval_s)
+        return wait_s(uid, asyncio.get_running_loop().time(), desk.config.report_interval_s), False
     delay = min(memory.patience_s, desk.config.report_interval_s)
     memory.patience_s *= 2
-    return delay
+    return delay, False
