@@ -43,7 +43,8 @@ def beat() -> Iterator[Beat]:
     with Server("27.0.1", "-w", "2", "--max-requests", "1000") as server:
         reader = ProcReader()
         found = Beat(server, reader, Rounds(reader), ServerFiles())
-        eventually("both workers are up", lambda: len(found.family().workers) == 2)
+        # What a round counts is told until the next one is due; a worker that still boots serves nobody.
+        eventually("both workers serve", lambda: [worker.state for worker in found.family().workers] == ["alive"] * 2)
         eventually("the lint has spoken", lambda: found.go().findings)
         yield found
         found.rounds.close()
@@ -85,7 +86,7 @@ def test_timeouts_are_held_against_the_pods_grace_period_where_that_is_known(bea
 def test_another_server_begins_anew(beat: Beat) -> None:
     with Server("27.0.1", "-w", "1", "-k", "gthread", "--threads", "3") as other:
         second = Beat(other, beat.reader, beat.rounds, beat.files)
-        eventually("its worker is up", lambda: len(second.family().workers) == 1)
+        eventually("its worker serves", lambda: [worker.state for worker in second.family().workers] == ["alive"])
         saturation = eventually("its threads can be told", lambda: second.go().saturation)
         assert saturation.slots == 3
         assert "max-requests-without-jitter" not in [finding.id for finding in second.go().findings]
