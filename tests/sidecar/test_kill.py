@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.servers.processes import VARIABLE, end_marked, marked, new_mark
 from wsgi_contract.report import Kill, ProcessId
 from wsgi_sidecar.core.remedy import Order
 from wsgi_sidecar.kill import SPARE_FDS, strike
@@ -70,19 +71,18 @@ Spawn = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def token() -> str:
-    return f"KILL_TEST={os.getpid()}-{time.monotonic_ns()}"
+    return new_mark()
 
 
 @pytest.fixture
 def spawn(token: str) -> Iterator[Spawn]:
-    """Starts Python code whose whole offspring carries a token in its environment, and ends what is left of it."""
+    """Starts Python code whose whole offspring carries a mark in its environment, and ends what is left of it."""
     started: list[subprocess.Popen[str]] = []
 
     def start(code: str, *arguments: str, **fields: Any) -> subprocess.Popen[str]:
-        name, _, value = token.partition("=")
         process = subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
-            env=os.environ | {name: value},
+            env=os.environ | {VARIABLE: token},
             stdout=subprocess.PIPE,
             text=True,
             **fields,
@@ -91,31 +91,12 @@ def spawn(token: str) -> Iterator[Spawn]:
         return process
 
     yield start
-    for pid in offspring(token):
-        os.kill(pid, signal.SIGKILL)
+    end_marked(token)
     for process in started:
         process.kill()
         process.wait()
         if process.stdout:
             process.stdout.close()
-
-
-def offspring(token: str) -> list[int]:
-    """Pids of living processes with the token in their environment."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            seen = read_process(int(entry.name))
-            if seen and not seen.ended and token.encode() in _environ(entry):
-                found.append(int(entry.name))
-    return found
-
-
-def _environ(folder: Path) -> bytes:
-    try:
-        return (folder / "environ").read_bytes()
-    except OSError:
-        return b""
 
 
 def identity(pid: int) -> ProcessId:
@@ -159,18 +140,18 @@ def test_a_single_process_is_killed_and_told() -> None:
 
 def test_of_a_forking_tree_with_sessions_and_double_forks_nobody_is_left(spawn: Spawn, token: str) -> None:
     root = spawn(FORKING, "4")
-    wait_until(lambda: len(offspring(token)) >= 121, "the tree has grown")
+    wait_until(lambda: len(marked(token)) >= 121, "the tree has grown")
     kill = strike(order(identity(root.pid), mark=heartbeat_inode(root.pid)))
-    assert offspring(token) == []
+    assert marked(token) == ()
     assert (kill.outcome, kill.survivors) == ("killed", ())
     assert kill.processes >= 121
 
 
 def test_a_tree_is_killed_while_it_grows(spawn: Spawn, token: str) -> None:
     root = spawn(FORKING, "5")
-    wait_until(lambda: len(offspring(token)) >= 10, "it has begun to grow")
+    wait_until(lambda: len(marked(token)) >= 10, "it has begun to grow")
     kill = strike(order(identity(root.pid), mark=heartbeat_inode(root.pid)))
-    assert offspring(token) == []
+    assert marked(token) == ()
     assert kill.outcome == "killed"
 
 
@@ -199,7 +180,7 @@ def test_forks_that_leave_a_server_and_exec_while_it_is_killed_are_caught_by_kin
     assert sidecar.stdout is not None
     assert sidecar.stdin is not None
     outcome, began_s = sidecar.stdout.readline().split()
-    born = {pid: identity(pid).started for pid in offspring(token) if pid != sidecar.pid}
+    born = {pid: identity(pid).started for pid in marked(token) if pid != sidecar.pid}
     sidecar.stdin.close()
     assert outcome == "killed"
     # Those that had left it and shed every mark before the kill began are orphans, another rule's business.
@@ -291,13 +272,13 @@ def test_a_worker_dies_alone_its_master_and_siblings_live(spawn: Spawn, token: s
         "print('up', flush=True)\n"
         "time.sleep(600)\n"
     )
-    wait_until(lambda: len(offspring(token)) == 5, "master, workers and their children are up")
-    tree = {pid: seen for pid in offspring(token) if (seen := read_process(pid))}
+    wait_until(lambda: len(marked(token)) == 5, "master, workers and their children are up")
+    tree = {pid: seen for pid in marked(token) if (seen := read_process(pid))}
     victim, other = (pid for pid, seen in tree.items() if seen.ppid == master.pid)
     bystanders = frozenset({identity(master.pid), identity(other)})
     kill = strike(order(identity(victim), bystanders=bystanders))
     assert (kill.outcome, kill.processes) == ("killed", 2)
-    left = [pid for pid, seen in tree.items() if pid in offspring(token)]
+    left = [pid for pid, seen in tree.items() if pid in marked(token)]
     assert set(left) == {master.pid, other, *(p for p, seen in tree.items() if seen.ppid == other)}
     assert not any(seen is None or seen.still for seen in map(read_process, left))
 
@@ -341,9 +322,9 @@ def test_where_the_kernel_refuses_nothing_happens_and_it_is_told(spawn: Spawn) -
 @needs_root
 def test_a_child_that_belongs_to_somebody_else_is_told_as_a_survivor(spawn: Spawn, token: str) -> None:
     root = spawn(f"import os, time\nif os.fork():\n    os.setresuid({NOBODY}, {NOBODY}, {NOBODY})\ntime.sleep(600)\n")
-    wait_until(lambda: len(offspring(token)) == 2, "both are up")
+    wait_until(lambda: len(marked(token)) == 2, "both are up")
     wait_until(lambda: os.stat(f"/proc/{root.pid}").st_uid == NOBODY, "it has changed its user")
-    (other,) = (pid for pid in offspring(token) if pid != root.pid)
+    (other,) = (pid for pid in marked(token) if pid != root.pid)
     assert struck_by_nobody(identity(root.pid)) == f"survived 1 [{other}]"
 
 
@@ -365,7 +346,7 @@ def test_more_processes_than_file_descriptors_are_killed_in_rounds(spawn: Spawn,
     import resource
 
     root = spawn("import os, time\nfor _ in range(60):\n    if os.fork() == 0: time.sleep(600)\ntime.sleep(600)\n")
-    wait_until(lambda: len(offspring(token)) == 61, "all children are up")
+    wait_until(lambda: len(marked(token)) == 61, "all children are up")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     in_use = max(int(name) for name in os.listdir("/proc/self/fd"))
     resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 12 + SPARE_FDS, hard))
@@ -373,7 +354,7 @@ def test_more_processes_than_file_descriptors_are_killed_in_rounds(spawn: Spawn,
         kill = strike(order(identity(root.pid)))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert offspring(token) == []
+    assert marked(token) == ()
     assert (kill.outcome, kill.processes) == ("killed", 61)
 
 
@@ -440,4 +421,4 @@ def test_several_trees_end_in_one_stroke(spawn: Spawn, token: str) -> None:
     roots = [identity(each.pid) for each in (first, second)]
     kill = strike(order(roots[0], target="orphan", also=frozenset(roots[1:]), bystanders=frozenset()))
     assert (kill.outcome, kill.processes, kill.survivors) == ("killed", 2, ())
-    assert offspring(token) == [bystander.pid]
+    assert marked(token) == (bystander.pid,)
