@@ -65,7 +65,9 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """What starts a cluster itself needs a machine that can have one."""
+    """What starts a cluster itself needs a machine that can have one, and some things only root may do."""
+    if (what := item.get_closest_marker("needs_root")) and os.geteuid() != 0:
+        pytest.skip(f"only root can {what.args[0]}")
     if item.get_closest_marker("own_cluster"):
         _need("up", "--check", without="KUBECONFIG")
 

@@ -10,7 +10,7 @@ from tests.servers.watched import Beside, Watched
 
 pytestmark = [
     pytest.mark.servers,
-    pytest.mark.skipif(os.geteuid() != 0, reason="gunicorn -u changes its user, so it needs root"),
+    pytest.mark.needs_root("have gunicorn -u change its user"),
 ]
 
 NOBODY = 65534

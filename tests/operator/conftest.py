@@ -28,6 +28,14 @@ def resource(cluster: Cluster) -> Cluster:
     return cluster
 
 
+@pytest.fixture(scope="session")
+def reached(resource: Cluster) -> Cluster:
+    """The same, where this machine reaches its pods and Services."""
+    if not resource.ours:
+        pytest.skip("pods and Services are reached from this machine, and of a foreign cluster they are not")
+    return resource
+
+
 @pytest.fixture(scope="module")
 def here(resource: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     """A namespace for all tests of one file, under Pod Security "restricted"; its operator is not started yet."""

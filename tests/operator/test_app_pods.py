@@ -28,14 +28,12 @@ PINNED = [
 
 
 @pytest.fixture(scope="module")
-def images(resource: Cluster) -> dict[str, str]:
-    if not resource.ours:
-        pytest.skip("reports are read from this machine, which reaches pods only in a cluster of our own")
+def images(reached: Cluster) -> dict[str, str]:
     return {
-        "gunicorn": resource.load_image("operator-test-app", "2", HERE, "gunicorn").ref,
-        "again": resource.load_image("operator-test-app", "3", HERE, "gunicorn").ref,
-        "uwsgi": resource.load_image("operator-test-uwsgi", "1", HERE, "uwsgi").ref,
-        "sidecar": resource.load_image("wsgi-sidecar", "dev", ROOT, "sidecar").ref,
+        "gunicorn": reached.load_image("operator-test-app", "2", HERE, "gunicorn").ref,
+        "again": reached.load_image("operator-test-app", "3", HERE, "gunicorn").ref,
+        "uwsgi": reached.load_image("operator-test-uwsgi", "1", HERE, "uwsgi").ref,
+        "sidecar": reached.load_image("wsgi-sidecar", "dev", ROOT, "sidecar").ref,
     }
 
 

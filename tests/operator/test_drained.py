@@ -20,15 +20,13 @@ BARE = next(case for case in CASES if case.name == "no-prestop")
 
 
 @pytest.fixture(scope="module")
-def image(resource: Cluster) -> str:
-    if not resource.ours:
-        pytest.skip("the load comes from this machine, which reaches Services only of a cluster of our own")
-    return resource.load_image("bench-roll-app", "1", Path(ROOT / "benchmarks/roll_app")).ref
+def image(reached: Cluster) -> str:
+    return reached.load_image("bench-roll-app", "1", Path(ROOT / "benchmarks/roll_app")).ref
 
 
 @pytest.fixture(autouse=True, scope="module")
-def operator(here: Ground, resource: Cluster) -> Iterator[None]:
-    here.image = resource.load_image("wsgi-sidecar", "dev", ROOT, "sidecar").ref
+def operator(here: Ground, reached: Cluster) -> Iterator[None]:
+    here.image = reached.load_image("wsgi-sidecar", "dev", ROOT, "sidecar").ref
     here.start()
     yield
     assert here.stop() == 0

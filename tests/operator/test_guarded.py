@@ -22,10 +22,8 @@ FIRST, SECOND, OTHER = b"1" * 32, b"2" * 32, b"3" * 32
 
 
 @pytest.fixture(scope="module")
-def app(resource: Cluster) -> str:
-    if not resource.ours:
-        pytest.skip("reports are read from this machine, which reaches pods only in a cluster of our own")
-    return resource.load_image("operator-test-app", "1", Path(__file__).parent / "app").ref
+def app(reached: Cluster) -> str:
+    return reached.load_image("operator-test-app", "1", Path(__file__).parent / "app").ref
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +36,9 @@ def keys(here: Ground) -> Path:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def guarded(here: Ground, resource: Cluster, app: str, keys: Path) -> Iterator[None]:
+def guarded(here: Ground, reached: Cluster, app: str, keys: Path) -> Iterator[None]:
     """A workload that was adopted with an open report, under an operator that was then told to guard it."""
-    here.image = resource.load_image("wsgi-sidecar", "dev", ROOT, "sidecar").ref
+    here.image = reached.load_image("wsgi-sidecar", "dev", ROOT, "sidecar").ref
     told = [{"name": "GUNICORN_CMD_ARGS", "value": "--bind=0.0.0.0:8000"}]
     here.apply(deployment("shop", replicas=1, image=app, env=told))
     here.start()

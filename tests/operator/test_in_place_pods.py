@@ -33,12 +33,10 @@ def app(environ, start_response):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def adopted(here: Ground, resource: Cluster) -> Iterator[None]:
+def adopted(here: Ground, reached: Cluster) -> Iterator[None]:
     """All workloads at once, since each needs seconds to roll."""
-    if not resource.ours:
-        pytest.skip("reports are read from this machine, which reaches pods only in a cluster of our own")
-    app = resource.load_image("operator-test-app", "1", Path(__file__).parent / "app", "gunicorn").ref
-    here.image = resource.load_image("wsgi-sidecar", "dev", ROOT, "sidecar").ref
+    app = reached.load_image("operator-test-app", "1", Path(__file__).parent / "app", "gunicorn").ref
+    here.image = reached.load_image("wsgi-sidecar", "dev", ROOT, "sidecar").ref
     picky = {"name": "picky", "configMap": {"name": "picky"}}
     command = ["gunicorn", "--worker-class=gthread", "--pythonpath=/picky", "picky:app"]
     here.apply(

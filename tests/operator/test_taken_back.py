@@ -24,15 +24,13 @@ PATIENCE = {"readyWithinSeconds": 10}
 
 
 @pytest.fixture(scope="module")
-def app(resource: Cluster) -> str:
-    if not resource.ours:
-        pytest.skip("reports are read from this machine, which reaches pods only in a cluster of our own")
-    return resource.load_image("operator-test-app", "1", Path(__file__).parent / "app").ref
+def app(reached: Cluster) -> str:
+    return reached.load_image("operator-test-app", "1", Path(__file__).parent / "app").ref
 
 
 @pytest.fixture(autouse=True)
-def operator(here: Ground, resource: Cluster) -> Iterator[None]:
-    here.image = resource.load_image("wsgi-sidecar", "dev", ROOT, "sidecar").ref
+def operator(here: Ground, reached: Cluster) -> Iterator[None]:
+    here.image = reached.load_image("wsgi-sidecar", "dev", ROOT, "sidecar").ref
     here.start()
     yield
     here.kill()

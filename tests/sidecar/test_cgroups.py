@@ -176,7 +176,7 @@ print(looked.limits.memory_bytes, looked.unknowns[0].remedy, sep="|")
 """
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can start a look as another user")
+@pytest.mark.needs_root("start a look as another user")
 def test_a_refused_look_is_unknown_and_says_which_user_to_run_as():
     run = subprocess.run(
         [sys.executable, "-c", LOOK_AS_NOBODY, str(os.getpid())], capture_output=True, text=True, check=True, timeout=60
@@ -194,7 +194,7 @@ print(looked.limits.pids, looked.pressure.pids)
 OWN_MOUNT = "umount -l /sys/fs/cgroup/pids && mount -t cgroup -o pids none /sys/fs/cgroup/pids"
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can make namespaces")
+@pytest.mark.needs_root("make namespaces")
 @pytest.mark.parametrize(
     "sidecar", [(), ("unshare", "--cgroup")], ids=["the host's namespace", "a namespace of its own"]
 )

@@ -307,10 +307,7 @@ def struck_by_nobody(process: ProcessId, **fields: Any) -> str:
         return answer.read()
 
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes its user, so it needs root")
-
-
-@needs_root
+@pytest.mark.needs_root("become somebody else")
 def test_where_the_kernel_refuses_nothing_happens_and_it_is_told(spawn: Spawn) -> None:
     root = spawn("import time; time.sleep(600)")
     assert struck_by_nobody(identity(root.pid)) == "refused 0 []"
@@ -319,7 +316,7 @@ def test_where_the_kernel_refuses_nothing_happens_and_it_is_told(spawn: Spawn) -
     assert not seen.still
 
 
-@needs_root
+@pytest.mark.needs_root("become somebody else")
 def test_a_child_that_belongs_to_somebody_else_is_told_as_a_survivor(spawn: Spawn, token: str) -> None:
     root = spawn(f"import os, time\nif os.fork():\n    os.setresuid({NOBODY}, {NOBODY}, {NOBODY})\ntime.sleep(600)\n")
     wait_until(lambda: len(marked(token)) == 2, "both are up")
@@ -399,7 +396,7 @@ def test_a_heartbeat_that_gets_the_number_of_a_dead_worker_s_is_not_its_own(spaw
     marks.let_go()
 
 
-@needs_root
+@pytest.mark.needs_root("mount")
 def test_a_heartbeat_of_the_same_number_in_another_container_s_file_system_is_left_alone(spawn: Spawn) -> None:
     mount = "mount -t tmpfs none /dev/shm && TMPDIR=/dev/shm exec"
     alone = ["unshare", "--mount", "--propagation", "private", "sh", "-c", f'{mount} {sys.executable} -c "$0"', BEATING]

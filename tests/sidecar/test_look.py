@@ -376,10 +376,7 @@ def as_another(uid: int, look: Callable[[], Seen]) -> Seen:
         return pickle.loads(file.read())  # type: ignore[no-any-return]
 
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
-
-
-@needs_root
+@pytest.mark.needs_root("become somebody else")
 def test_another_user_sees_workers_by_name_and_is_told_whom_to_run_as() -> None:
     with Server("23.0.0", "-w", "2") as server:
 
@@ -398,7 +395,7 @@ def test_another_user_sees_workers_by_name_and_is_told_whom_to_run_as() -> None:
         assert remedies == ["run the sidecar with runAsUser: 0 and runAsGroup: 0"]
 
 
-@needs_root
+@pytest.mark.needs_root("become somebody else")
 def test_root_sees_through_a_server_that_dropped_its_privileges(watch: Callable[..., Watcher]) -> None:
     # Preloaded: the interpreter's own folder may be closed to that user.
     with Server("23.0.0", "-u", "65534", "-g", "65534", "--preload", "--worker-tmp-dir", "/dev/shm") as server:

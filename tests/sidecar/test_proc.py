@@ -139,7 +139,7 @@ sys.stdout.buffer.write(pickle.dumps((before, table.read()[second])))
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to choose a pid")
+@pytest.mark.needs_root("choose a pid")
 @pytest.mark.parametrize("most_open", [256, 0], ids=["by descriptor", "by path"])
 def test_a_reused_pid_is_a_new_process(most_open: int) -> None:
     # In a PID namespace of its own: pids that come round early trip up whoever knows processes by their number alone.
@@ -351,7 +351,7 @@ def test_a_closeup_of_somebody_gone_or_somebody_else_is_none(closing: contextlib
         assert reader.closeup(process, ()) is None
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+@pytest.mark.needs_root("become somebody else")
 def test_what_another_user_is_refused_is_none_and_the_rest_is_there(closing: contextlib.ExitStack) -> None:
     child = start(closing)
     process = identity(child.pid)

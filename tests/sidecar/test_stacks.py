@@ -309,7 +309,7 @@ print(told.why, told.remedy, sep="|")
 """
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can start a look as another user")
+@pytest.mark.needs_root("start a look as another user")
 def test_a_refused_look_says_which_user_to_run_as(program, tmp_path):
     # A copy that everybody may run: the one in a developer's home may be out of another user's reach.
     process, copy = program(SPIN), Path("/tmp") / f"py-spy-for-nobody-{os.getpid()}"

@@ -1,7 +1,6 @@
 """What threads wait on: the words in tables, and the looks at real processes that wait in every way we name."""
 
 import contextlib
-import os
 import re
 import signal
 import socket
@@ -453,7 +452,7 @@ print(len(waits.threads), waits.threads[0].syscall, waits.unknowns[0].remedy, se
 """
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can start a look as another user")
+@pytest.mark.needs_root("start a look as another user")
 def test_a_refused_look_says_what_to_do(program):
     process = program("import time; time.sleep(60)")
     settled(process.pid, lambda threads: threads[0].kind == "sleep")
