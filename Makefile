@@ -22,7 +22,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
 PYTEST = pytest -o cache_dir="$(CACHE)/pytest" $(PYTEST_ARGS)
 # Most tests wait for real servers, so three files wait at the same time; those that wait for pods use less CPU still.
 TOGETHER := -n 3 --dist loadfile
-SHARING := -n 5 --dist loadfile
+SHARING := -n 6 --dist loadfile --no-loadscope-reorder
 OWN_SESSION := $(shell command -v setsid)
 
 SCRIPTS := $(shell grep -lsI '^\#!/bin/bash\|shellcheck shell=bash' cluster/* cluster/lib/* .ci/*)

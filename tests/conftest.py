@@ -42,6 +42,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.alone)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest: whoever begins with one at the end is waited for."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """End the cluster that these tests brought up: the processes of a session share it, so the one that leads does."""
     brought = session.config.stash.get(BROUGHT, False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -34,6 +35,12 @@ def reached(resource: Cluster) -> Cluster:
     if not resource.ours:
         pytest.skip("pods and Services are reached from this machine, and of a foreign cluster they are not")
     return resource
+
+
+@pytest.fixture(scope="session")
+def app(reached: Cluster) -> str:
+    """The image that the pods of these tests serve from (tests/operator/app)."""
+    return reached.load_image("operator-test-app", "1", Path(__file__).parent / "app", "gunicorn").ref
 
 
 @pytest.fixture(scope="module")

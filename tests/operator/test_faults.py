@@ -12,7 +12,7 @@ from tests.operator.fault_proxy import Fault, FaultProxy
 from tests.operator.faulty import adopted, alive, asks, resized, start
 from tests.operator.ground import Ground
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 
 @pytest.fixture(autouse=True)

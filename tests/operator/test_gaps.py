@@ -14,7 +14,7 @@ from tests.operator.fault_proxy import EXPIRED, Fault, FaultProxy, fault_proxy
 from tests.operator.faulty import adopted, alive, asks, resized, start
 from tests.operator.ground import ACCOUNT, Ground
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 
 @pytest.fixture(autouse=True)

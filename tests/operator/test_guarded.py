@@ -22,11 +22,6 @@ FIRST, SECOND, OTHER = b"1" * 32, b"2" * 32, b"3" * 32
 
 
 @pytest.fixture(scope="module")
-def app(reached: Cluster) -> str:
-    return reached.load_image("operator-test-app", "1", Path(__file__).parent / "app").ref
-
-
-@pytest.fixture(scope="module")
 def keys(here: Ground) -> Path:
     """What the kubelet makes of the Secret."""
     folder = here.folder / "keys"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 from tests.cluster.kube import ROOT, Cluster, eventually
 from tests.operator.ground import Ground, deployment
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 IN_PLACE = {"apply": "InPlace"}
 BOUND = {"env": [{"name": "GUNICORN_CMD_ARGS", "value": "--bind=0.0.0.0:8000"}]}
@@ -33,9 +32,8 @@ def app(environ, start_response):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def adopted(here: Ground, reached: Cluster) -> Iterator[None]:
+def adopted(here: Ground, reached: Cluster, app: str) -> Iterator[None]:
     """All workloads at once, since each needs seconds to roll."""
-    app = reached.load_image("operator-test-app", "1", Path(__file__).parent / "app", "gunicorn").ref
     here.image = reached.load_image("wsgi-sidecar", "dev", ROOT, "sidecar").ref
     picky = {"name": "picky", "configMap": {"name": "picky"}}
     command = ["gunicorn", "--worker-class=gthread", "--pythonpath=/picky", "picky:app"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,11 +18,6 @@ PINNED = ["gunicorn", "--worker-class=gthread", "--workers=2", "app:app"]
 ABSENT = "localhost/wsgi-sidecar:absent"
 ROOM = 4
 """Connections that one worker accepts; on gunicorn 23 one more freezes it."""
-
-
-@pytest.fixture(scope="module")
-def app(reached: Cluster) -> str:
-    return reached.load_image("operator-test-app", "1", Path(__file__).parent / "app").ref
 
 
 @pytest.fixture(autouse=True, scope="module")

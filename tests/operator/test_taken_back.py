@@ -5,27 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.cluster.kube import ROOT, Cluster, eventually
-from tests.operator.ground import RESTRICTED, Ground, deployment
+from tests.operator.ground import Ground
+from tests.operator.unlucky import PATIENCE, UNLUCKY, outcomes, serving, template
 from wsgi_contract import names
 
-pytestmark = pytest.mark.cluster
-
-UNLUCKY = 13
-"""Workers with which the app ends at its start, and says so (tests/operator/app)."""
-
-PROBE = {"readinessProbe": {"httpGet": {"path": "/", "port": 8000}, "periodSeconds": 1}}
-PATIENCE = {"readyWithinSeconds": 10}
-
-
-@pytest.fixture(scope="module")
-def app(reached: Cluster) -> str:
-    return reached.load_image("operator-test-app", "1", Path(__file__).parent / "app").ref
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 
 @pytest.fixture(autouse=True)
@@ -34,37 +22,6 @@ def operator(here: Ground, reached: Cluster) -> Iterator[None]:
     here.start()
     yield
     here.kill()
-
-
-def serving(here: Ground, app: str, name: str, *, kind: str = "Deployment", **container: Any) -> dict[str, Any]:
-    """A workload of two pods that serve; its manifest."""
-    manifest = deployment(
-        name,
-        replicas=2,
-        image=app,
-        env=[{"name": "GUNICORN_CMD_ARGS", "value": "--bind=0.0.0.0:8000 --workers=1"}],
-        terminationMessagePolicy="FallbackToLogsOnError",
-        securityContext=RESTRICTED
-        | {"runAsUser": 1234, "runAsGroup": 1234},  # else the sidecar's comes in a second roll
-        pod={"terminationGracePeriodSeconds": 2},
-        **PROBE,
-        **container,
-    ) | {"kind": kind}
-    if kind == "StatefulSet":
-        manifest["spec"]["serviceName"] = name
-    here.apply(manifest)
-    here.kubectl("rollout", "status", f"{kind.lower()}/{name}", "--timeout=90s")
-    return manifest
-
-
-def template(here: Ground, name: str, kind: str = "Deployment") -> str:
-    body = here.get(f"{kind.lower()}s", name)
-    return json.dumps(body["spec"]["template"], sort_keys=True)
-
-
-def outcomes(here: Ground, name: str) -> list[tuple[str, str | None]]:
-    lines = here.server(name)["status"].get("lastChanges", [])
-    return [(f"{line['what']} {line.get('after')}", line.get("outcome")) for line in lines]
 
 
 def ended(here: Ground, name: str) -> bool:
@@ -173,51 +130,3 @@ def test_what_was_taken_out_again_is_let_go_without_a_trace(here: Ground, app: s
     here.release("trace")
     assert template(here, "trace") == owners
     assert not [key for key in here.deployment("trace")["metadata"]["annotations"] if key.startswith("wsgi.dev/")]
-
-
-def test_an_owners_broken_manifest_is_not_ours_to_undo(here: Ground, app: str):
-    manifest = serving(here, app, "owners")
-    here.adopt("owners", settings={"workers": 2})
-    here.until("owners", "Ready", "True", within_s=90)
-    here.adopt("owners", settings={"workers": UNLUCKY}, tuning=PATIENCE)
-    here.until("owners", "Reconciling", "True", "RollingOut")
-    manifest["spec"]["template"]["spec"]["containers"][0]["image"] = "localhost/nothing:1"
-    here.apply(manifest)
-    message = here.until("owners", "Stalled", "True", "RolloutFailed", within_s=90)
-    assert "The template of Deployment owners was changed by its owner meanwhile, so nothing is undone" in message
-    assert f"--workers={UNLUCKY}" in template(here, "owners")
-    assert "localhost/nothing:1" in template(here, "owners")
-
-
-def test_a_spec_that_is_corrected_takes_the_place_of_one_that_fails(here: Ground, app: str):
-    serving(here, app, "corrected")
-    here.adopt("corrected", settings={"workers": 2})
-    here.until("corrected", "Ready", "True", within_s=90)
-    sets = here.replica_sets("corrected")
-    here.adopt("corrected", settings={"workers": UNLUCKY}, tuning=PATIENCE)
-    here.until("corrected", "Reconciling", "True", "RollingOut")
-    patient = {"readyWithinSeconds": 30}  # the newest spec's patience judges the roll that is under way, too
-    here.adopt("corrected", settings={"workers": 3}, tuning=patient)
-    here.until("corrected", "Ready", "True", within_s=180)
-    assert outcomes(here, "corrected")[:2] == [("workers 3", "Kept"), (f"workers {UNLUCKY}", "Failed")]
-    assert here.replica_sets("corrected") == sets + 2
-
-
-def test_a_change_waits_for_a_budget_that_something_else_has_used_up(here: Ground, app: str):
-    labels = {"matchLabels": {"app": "budgeted"}}
-    budget = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "budgeted"}}
-    manifest = serving(here, app, "budgeted")
-    manifest["spec"]["strategy"] = {"rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}
-    here.apply(manifest, budget | {"spec": {"minAvailable": 2, "selector": labels}})
-    here.adopt("budgeted", settings={"workers": 2})
-    here.until("budgeted", "Ready", "True", within_s=90)
-    words = "PodDisruptionBudget budgeted allows 0 even when all are well"
-    eventually(lambda: words in here.condition("budgeted", "RollSafe")[2], within_s=90)  # budgets are told for a minute
-    broken = deployment("broken")["spec"]["template"]
-    here.apply({"apiVersion": "v1", "kind": "Pod", "spec": broken["spec"],
-                "metadata": {"name": "broken", "labels": {"app": "budgeted", "not": "ours"}}})  # fmt: skip
-    here.adopt("budgeted", settings={"workers": 3})
-    waits = here.until("budgeted", "Ready", "False", "Waiting")
-    assert "waits until PodDisruptionBudget budgeted allows a disruption again" in waits
-    here.kubectl("delete", "pod", "broken", "--grace-period=0", "--force")
-    here.until("budgeted", "Ready", "True", within_s=90)

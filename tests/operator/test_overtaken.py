@@ -1,0 +1,69 @@
+"""Rolls that something else gets in the way of, with real pods: the owner's manifest, a corrected spec, a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.kube import ROOT, Cluster, eventually
+from tests.operator.ground import Ground, deployment
+from tests.operator.unlucky import PATIENCE, UNLUCKY, outcomes, serving, template
+
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
+
+
+@pytest.fixture(autouse=True)
+def operator(here: Ground, reached: Cluster) -> Iterator[None]:
+    here.image = reached.load_image("wsgi-sidecar", "dev", ROOT, "sidecar").ref
+    here.start()
+    yield
+    here.kill()
+
+
+def test_an_owners_broken_manifest_is_not_ours_to_undo(here: Ground, app: str):
+    manifest = serving(here, app, "owners")
+    here.adopt("owners", settings={"workers": 2})
+    here.until("owners", "Ready", "True", within_s=90)
+    here.adopt("owners", settings={"workers": UNLUCKY}, tuning=PATIENCE)
+    here.until("owners", "Reconciling", "True", "RollingOut")
+    manifest["spec"]["template"]["spec"]["containers"][0]["image"] = "localhost/nothing:1"
+    here.apply(manifest)
+    message = here.until("owners", "Stalled", "True", "RolloutFailed", within_s=90)
+    assert "The template of Deployment owners was changed by its owner meanwhile, so nothing is undone" in message
+    assert f"--workers={UNLUCKY}" in template(here, "owners")
+    assert "localhost/nothing:1" in template(here, "owners")
+
+
+def test_a_spec_that_is_corrected_takes_the_place_of_one_that_fails(here: Ground, app: str):
+    serving(here, app, "corrected")
+    here.adopt("corrected", settings={"workers": 2})
+    here.until("corrected", "Ready", "True", within_s=90)
+    sets = here.replica_sets("corrected")
+    here.adopt("corrected", settings={"workers": UNLUCKY}, tuning=PATIENCE)
+    here.until("corrected", "Reconciling", "True", "RollingOut")
+    patient = {"readyWithinSeconds": 30}  # the newest spec's patience judges the roll that is under way, too
+    here.adopt("corrected", settings={"workers": 3}, tuning=patient)
+    here.until("corrected", "Ready", "True", within_s=180)
+    assert outcomes(here, "corrected")[:2] == [("workers 3", "Kept"), (f"workers {UNLUCKY}", "Failed")]
+    assert here.replica_sets("corrected") == sets + 2
+
+
+def test_a_change_waits_for_a_budget_that_something_else_has_used_up(here: Ground, app: str):
+    labels = {"matchLabels": {"app": "budgeted"}}
+    budget = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "budgeted"}}
+    manifest = serving(here, app, "budgeted")
+    manifest["spec"]["strategy"] = {"rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}
+    here.apply(manifest, budget | {"spec": {"minAvailable": 2, "selector": labels}})
+    here.adopt("budgeted", settings={"workers": 2})
+    here.until("budgeted", "Ready", "True", within_s=90)
+    words = "PodDisruptionBudget budgeted allows 0 even when all are well"
+    eventually(lambda: words in here.condition("budgeted", "RollSafe")[2], within_s=90)  # budgets are told for a minute
+    broken = deployment("broken")["spec"]["template"]
+    here.apply({"apiVersion": "v1", "kind": "Pod", "spec": broken["spec"],
+                "metadata": {"name": "broken", "labels": {"app": "budgeted", "not": "ours"}}})  # fmt: skip
+    here.adopt("budgeted", settings={"workers": 3})
+    waits = here.until("budgeted", "Ready", "False", "Waiting")
+    assert "waits until PodDisruptionBudget budgeted allows a disruption again" in waits
+    here.kubectl("delete", "pod", "broken", "--grace-period=0", "--force")
+    here.until("budgeted", "Ready", "True", within_s=90)
