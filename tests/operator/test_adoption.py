@@ -11,6 +11,7 @@ import pytest
 
 from tests.cluster.kube import eventually
 from tests.operator.ground import RESTRICTED, Ground, deployment
+from tests.operator.policies import policy
 from wsgi_contract import names
 
 pytestmark = pytest.mark.cluster
@@ -168,6 +169,45 @@ def test_two_controllers_that_undo_each_other_do_not_roll_for_ever(here: Ground)
     assert "argocd keeps changing" in message
     assert args_of(here, "contested") == ""
     here.until("contested", "Ready", "True", within_s=40)
+
+
+ALWAYS_PULL = """Object{spec: Object.spec{template: Object.spec.template{spec: Object.spec.template.spec{
+initContainers: [Object.spec.template.spec.initContainers{name: "wsgi-sidecar", imagePullPolicy: "Always"}]}}}}"""
+
+
+@pytest.fixture
+def rewriting(here: Ground) -> Iterator[None]:
+    """A policy that changes what we apply, as those do that know one registry."""
+    spec = {
+        "matchConditions": [{"name": "ours", "expression": "has(object.spec.template.spec.initContainers)"}],
+        "reinvocationPolicy": "Never",
+        "failurePolicy": "Fail",
+        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": ALWAYS_PULL}}],
+    }
+    probe = deployment("probe")
+    inner = probe["spec"]["template"]["spec"]
+    inner["initContainers"] = [inner["containers"][0] | {"name": "wsgi-sidecar", "imagePullPolicy": "Never"}]
+    dry = ("create", "--dry-run=server", "-o", "json", "-f", "-")
+    heeded = lambda: '"imagePullPolicy": "Always"' in here.kubectl(*dry, stdin=json.dumps(probe))  # noqa: E731
+    with policy(here, "MutatingAdmissionPolicy", spec, heeded=heeded):
+        yield
+
+
+def test_what_an_admission_policy_makes_of_our_changes_is_told_as_that_and_the_pods_are_watched(
+    here: Ground, rewriting: None
+):
+    here.apply(deployment("rewritten"))
+    here.adopt("rewritten", settings=THREE)
+    message = here.until("rewritten", "Stalled", "True", "Rewritten")
+    assert "spec.template.spec.initContainers[wsgi-sidecar].imagePullPolicy is another" in message
+    assert here.condition("rewritten", "Injected")[:2] == ("True", "Applied")
+    assert here.condition("rewritten", "Degraded")[1] != "NotWatching"
+    sets = here.replica_sets("rewritten")
+    time.sleep(4)  # some more looks
+    assert here.condition("rewritten", "Stalled")[1:] == ("Rewritten", message)
+    assert here.replica_sets("rewritten") == sets
+    here.adopt("rewritten", settings=THREE, sidecar={"imagePullPolicy": "Always"})
+    here.until("rewritten", "Ready", "True")
 
 
 @pytest.mark.parametrize("last", ["the wipe", "a change of ours"])

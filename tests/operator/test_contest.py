@@ -2,11 +2,11 @@
 
 import pytest
 
-from wsgi_operator.core.contest import LONGEST_WAIT_S, undo, wait_s
+from wsgi_operator.core.contest import LONGEST_WAIT_S, rewritten, undo, wait_s
 from wsgi_operator.core.patch import Plan, plan
 from wsgi_operator.core.record import record_of
 from wsgi_operator.core.server import Obstacle, Sidecar
-from wsgi_operator.testing import NOW, applied, container, deployment, env, server
+from wsgi_operator.testing import NOW, applied, container, deployment, env, server, sidecar_of
 
 
 def meddled(live):
@@ -56,6 +56,17 @@ def test_the_one_who_does_it_is_named():
     assert isinstance(found, Obstacle)
     assert found.message.startswith("argocd keeps changing")
     assert "tried again at 2026-09-21T14:13:30Z" in found.message
+
+
+def test_what_does_not_arrive_as_it_was_applied_is_the_clusters_own_doing_and_says_where():
+    config = planned(deployment(), NOW).config
+    live = applied(deployment(), config)
+    assert rewritten(live, config) is None
+    sidecar_of(live)["image"] = "mirror.example/wsgi-sidecar:1"  # as a webhook makes it that knows one registry
+    found = rewritten(live, config)
+    assert found is not None
+    assert "spec.template.spec.initContainers[wsgi-sidecar].image is another" in found.message
+    assert "mirror.example" not in found.message  # env holds what may be secret, so no value is told
 
 
 def test_two_operators_over_one_workload_do_not_roll_it_for_ever():

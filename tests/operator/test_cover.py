@@ -2,7 +2,7 @@
 
 import pytest
 
-from wsgi_operator.core.cover import covers, quantity
+from wsgi_operator.core.cover import covers, quantity, stray
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,24 @@ from wsgi_operator.core.cover import covers, quantity
 )
 def test_a_live_object_covers_what_it_holds_already(live, wanted, same):
     assert covers(live, wanted) is same
+
+
+@pytest.mark.parametrize(
+    ("live", "wanted", "path"),
+    [
+        ({"a": 1, "b": 2}, {"a": 1}, None),
+        ({"a": {"b": 1}}, {"a": {"b": 2}}, "a.b"),
+        ({"a": {}}, {"a": {"b": 2}}, "a.b"),
+        ({"l": [{"name": "x", "v": 1}, {"name": "y"}]}, {"l": [{"name": "y"}, {"name": "x", "v": 2}]}, "l[x].v"),
+        ({"l": [{"name": "x"}]}, {"l": [{"name": "y"}]}, "l"),
+        ({"l": ["a", "b"]}, {"l": ["a"]}, "l"),
+        ({"l": "a"}, {"l": ["a"]}, "l"),
+        ({"resources": {"limits": {"cpu": "500m"}}}, {"resources": {"limits": {"cpu": "0.5"}}}, None),
+        ({"resources": {"limits": {"cpu": "1"}}}, {"resources": {"limits": {"cpu": "0.5"}}}, "resources.limits.cpu"),
+    ],
+)
+def test_where_it_does_not_is_told_by_its_path(live, wanted, path):
+    assert stray(live, wanted) == path
 
 
 @pytest.mark.parametrize("text", ["", "x", "1X", "Mi", "--1", "1 Gi 2"])

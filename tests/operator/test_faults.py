@@ -10,7 +10,7 @@ import pytest
 from tests.cluster.kube import eventually
 from tests.operator.fault_proxy import Fault, FaultProxy
 from tests.operator.faulty import adopted, alive, asks, resized, start
-from tests.operator.ground import Ground
+from tests.operator.ground import Ground, deployment
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
@@ -49,6 +49,17 @@ def test_an_api_server_that_asks_to_wait_is_not_asked_before_whatever_happens_me
     eventually(lambda: proxy.requests("PATCH", "/deployments/throttled") > asked, within_s=20, every_s=0.02)
     assert time.monotonic() - refused_at > 3.5
     resized(here, "throttled", before)
+
+
+def test_an_api_server_that_goes_on_refusing_is_told_in_the_status_with_its_own_words(here: Ground, proxy: FaultProxy):
+    fault = proxy.add(Fault(meant=asks("PATCH", "/deployments/webhook-down"), status=500))
+    here.apply(deployment("webhook-down"))
+    here.adopt("webhook-down", settings={"workers": 3})
+    message = here.until("webhook-down", "Ready", "False", "TryingAgain", within_s=40)
+    assert "the proxy says so" in message
+    assert here.condition("webhook-down", "Reconciling")[:2] == ("True", "TryingAgain")
+    proxy.faults.remove(fault)
+    here.until("webhook-down", "Ready", "True")
 
 
 @pytest.mark.parametrize("what", ["deployments", "wsgiservers", "events"])

@@ -9,7 +9,7 @@ from wsgi_operator.core.facts import Facts
 from wsgi_operator.core.record import Change
 from wsgi_operator.core.rollout import Rollout, rollout
 from wsgi_operator.core.server import Obstacle
-from wsgi_operator.core.status import cut_down, status_of
+from wsgi_operator.core.status import broken_off, cut_down, status_of
 from wsgi_operator.status_model import Status
 from wsgi_operator.testing import (
     IMAGE,
@@ -268,6 +268,16 @@ def test_a_roll_is_judged_as_kubectl_does():
     assert "1 old pods are still to end" in roll(replicas=3).message
     assert "1 of 2 pods are available" in roll(availableReplicas=1).message
     assert roll(conditions=[{"type": "Progressing", "reason": "ProgressDeadlineExceeded"}]).failed
+
+
+def test_where_rounds_end_early_nothing_is_said_to_be_known_any_more_and_the_rest_stays():
+    before = told(facts(heard()))
+    now = broken_off(before, 2, "the API server cannot be reached", "2026-02-01T00:00:00Z")
+    found = {c["type"]: (c["status"], c["reason"], c["observedGeneration"]) for c in now["conditions"]}
+    assert (found["Ready"], found["Reconciling"]) == (("False", "TryingAgain", 2), ("True", "TryingAgain", 2))
+    assert found["Injected"] == ("True", "Applied", 1)
+    assert (now["pods"], now["observedGeneration"]) == (before["pods"], 1)
+    assert len(now["conditions"]) == len(before["conditions"])
 
 
 def test_a_status_that_is_cut_down_keeps_its_conditions_and_says_why_and_since_when():

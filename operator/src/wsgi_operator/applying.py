@@ -17,7 +17,8 @@ from wsgi_operator.connection import Conflict, Refused
 from wsgi_operator.core.app_plan import HANDED_OVER, plan_app
 from wsgi_operator.core.brakes import Moment, why_not_yet
 from wsgi_operator.core.budgets import takes_away
-from wsgi_operator.core.patch import Plan
+from wsgi_operator.core.contest import CONTESTED, rewritten
+from wsgi_operator.core.patch import Plan, applied_to
 from wsgi_operator.core.record import Record, all_told, original_of, record_of
 from wsgi_operator.core.restore import handed_back
 from wsgi_operator.core.roll import wished_again
@@ -27,6 +28,7 @@ from wsgi_operator.core.server import Obstacle, Server
 from wsgi_operator.core.standing import standing_of
 from wsgi_operator.core.template import plan_template
 from wsgi_operator.core.theirs import owners_part
+from wsgi_operator.core.workload import carries_sidecar
 from wsgi_operator.desk import Body, Desk, Memory
 from wsgi_operator.zones import zone_of
 
@@ -63,6 +65,27 @@ async def apply_wanted(
         return workload, replace(made, needed=False, held=why)
     same = await _as_before(desk, server, workload, memory, record=record, seen=seen, now=now)
     return same if isinstance(same, Obstacle) else (same[0], replace(same[1], kind=made.kind, held=why))
+
+
+def as_it_is(applied: Applied | Obstacle, workload: Body | None, memory: Memory) -> Applied | Obstacle:
+    """The same; but an obstacle makes nobody blind: where the sidecar is in the template, its pods go on being heard.
+
+    Args:
+        applied: what came of applying what is wanted.
+        workload: as it was before; None: there was none.
+        memory: of this follower.
+    """
+    if not isinstance(applied, Obstacle):
+        written, made = applied
+        if made.needed:
+            memory.rewritten = rewritten(written, made.config)
+        return written, replace(made, stuck=memory.rewritten if made.needed else None)
+    record = None if workload is None else applied_to(workload)
+    if workload is None or record is None or not carries_sidecar(workload):
+        return applied
+    if applied.reason == CONTESTED and memory.rewritten is not None:
+        applied = memory.rewritten
+    return workload, Plan(config={}, needed=False, record=record, stuck=applied)
 
 
 async def _make(desk: Desk, server: Server, now: float) -> Applied | Obstacle:

@@ -12,8 +12,10 @@ from typing import Any, Final
 from wsgi_operator.bells import Bell, Bells
 from wsgi_operator.cluster import Cluster
 from wsgi_operator.config import Config
+from wsgi_operator.core.contest import REWRITTEN
 from wsgi_operator.core.ration import Ration
 from wsgi_operator.core.record import record_of
+from wsgi_operator.core.server import Obstacle
 from wsgi_operator.core.settled import Settled
 from wsgi_operator.core.turns import Turns
 from wsgi_operator.disruptions import Disruptions
@@ -82,6 +84,8 @@ class Memory:
         patience_s: until the next look while things are not as wanted.
         bell: rings when there is reason to look again.
         settled: plans that change nothing, by what they were made from.
+        broken_off: rounds in a row that ended before they could tell anything.
+        rewritten: why what we write does not arrive as it was written; None: it does.
         undeclared: the API server's words for why a whole status cannot be written, and until when (Unix seconds) that
             is not tried again; None: it can.
     """
@@ -93,13 +97,21 @@ class Memory:
     patience_s: float = 1.0
     bell: Bell = field(default_factory=Bell)
     settled: Settled = field(default_factory=Settled)
+    broken_off: int = 0
+    rewritten: Obstacle | None = None
     undeclared: tuple[str, float] | None = None
 
 
 def memory_of(status: Body, bell: Bell) -> Memory:
     """What a follower begins with. A status is written after its round, so it tells what that round has cleared."""
-    stalled = any(one["type"] == "Stalled" and one["status"] == "True" for one in status.get("conditions") or ())
-    return Memory(status=status, cleared=None if stalled else status.get("observedGeneration"), bell=bell)
+    stalled = (one for one in status.get("conditions") or () if one["type"] == "Stalled" and one["status"] == "True")
+    obstacle = next((Obstacle(reason=one["reason"], message=one["message"]) for one in stalled), None)
+    return Memory(
+        status=status,
+        cleared=status.get("observedGeneration") if obstacle is None else None,
+        rewritten=obstacle if obstacle is not None and obstacle.reason == REWRITTEN else None,
+        bell=bell,
+    )
 
 
 def workload_of(body: Body) -> tuple[str, str, str]:

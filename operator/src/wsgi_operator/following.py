@@ -7,16 +7,16 @@ it logs, counts and lives.
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Any, Final
 
 import kopf
 
 from wsgi_operator.bells import first
-from wsgi_operator.connection import AskedToWait
+from wsgi_operator.connection import AskedToWait, Refused
 from wsgi_operator.core.pace import wait_s
 from wsgi_operator.desk import Body, Desk, Memory, memory_of, workload_of
-from wsgi_operator.rounds import one_round
+from wsgi_operator.rounds import one_round, tell_broken_off
 
 log = logging.getLogger("wsgi_operator")
 
@@ -64,6 +64,8 @@ async def _guarded_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memor
     except kopf.TemporaryError as error:
         log.info("round to be repeated: %s", error, extra=extra | {"event": "round-repeated"})
         desk.meters.ended("repeated")
+        with suppress(kopf.TemporaryError, Refused):
+            await tell_broken_off(desk, body, memory, error)
         return float(error.delay or 1.0), isinstance(error, AskedToWait)
     except TimeoutError:
         log.warning("round broken off after %g s, to be repeated", ROUND_S, extra=extra | {"event": "round-repeated"})
@@ -75,6 +77,7 @@ async def _guarded_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memor
         return 10.0, False
     finally:
         desk.pulse.end(uid)
+    memory.broken_off = 0
     desk.meters.ended("settled" if settled else "unsettled")
     if settled:
         return wait_s(uid, asyncio.get_running_loop().time(), desk.config.report_interval_s), False

@@ -149,8 +149,9 @@ async def _evict_stuck(desk: Desk, case: _Case, pods: Sequence[Pod]) -> None:
         lost = pod.ready_since is None and (pod.hopeless or roll.kind == "undo") and pod.created < roll.began
         if lost and pod.revision not in (None, newest):
             about = {"event": "evicted", "object": f"{case.server.namespace}/{pod.name}"}
-            log.info("evicting pod %s: it carries a template that is gone, and is not ready", pod.name, extra=about)
             try:
                 await desk.cluster.evict(case.server.namespace, pod.name, pod.uid)
-            except Refused as error:
-                raise kopf.TemporaryError(f"pod {pod.name} cannot be evicted: {error}", delay=10) from None
+            except (kopf.TemporaryError, Refused) as error:  # its budget, mostly: asked again at the next look
+                log.info("pod %s cannot be evicted: %s", pod.name, error, extra=about | {"event": "not-evicted"})
+            else:
+                log.info("evicted pod %s: it carries a template that is gone, and is not ready", pod.name, extra=about)

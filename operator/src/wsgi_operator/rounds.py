@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import kopf
 
-from wsgi_operator.applying import apply_wanted, zones_of
+from wsgi_operator.applying import Applied, apply_wanted, as_it_is, zones_of
 from wsgi_operator.bells import Bell, unless
 from wsgi_operator.changing import Changed, change_in_place
-from wsgi_operator.connection import Undeclared
+from wsgi_operator.connection import AskedToWait, Refused, Undeclared
 from wsgi_operator.core.brakes import left_behind, unknown_zones
 from wsgi_operator.core.evidence import Evidence, gather
 from wsgi_operator.core.facts import Facts
@@ -30,15 +30,19 @@ from wsgi_operator.core.roll_notices import roll_notices
 from wsgi_operator.core.rollout import rollout
 from wsgi_operator.core.seen import look_at
 from wsgi_operator.core.server import Obstacle, Server, owner_of
-from wsgi_operator.core.status import cut_down, status_of
+from wsgi_operator.core.status import TRYING_AGAIN, broken_off, cut_down, status_of
 from wsgi_operator.core.times import moment
 from wsgi_operator.core.turned import turned
+from wsgi_operator.core.workload import carries_sidecar
 from wsgi_operator.crd import parse_server
 from wsgi_operator.desk import Body, Desk, Memory
 from wsgi_operator.making import Outcome, make_children
 from wsgi_operator.rolling import look_after
 
 log = logging.getLogger("wsgi_operator")
+
+BROKEN_OFF: Final = 3
+"""Rounds in a row that end early before the status says so: one or two are weather."""
 
 UNDECLARED: Final = 6
 """Looks for which a status that the CRD is too old for is not tried again: 60 s where reports are read each 10 s, and a
@@ -78,24 +82,39 @@ async def _act(desk: Desk, server: Server, rivals: tuple[Body, ...], memory: Mem
     workload: Body | None = None if obstacle else await _workload(desk, server)
     if workload is None and (obstacle is not None or server.app is None):
         return Facts(generation=server.generation, obstacle=obstacle or _missing(server))
-    applied = await apply_wanted(desk, server, workload, None, memory, now=now)
+    applied = as_it_is(await apply_wanted(desk, server, workload, None, memory, now=now), workload, memory)
     if isinstance(applied, Obstacle):
         return Facts(generation=server.generation, obstacle=applied)
     beside = await make_children(desk, server, memory)
     evidence = await _listen(desk, server, memory.bell)
-    workload = await look_after(desk, server, applied[0], evidence, now)
-    if rollout(workload).done:
-        seen = look_at(answer.report for answer in evidence.heard)
-        applied = await apply_wanted(desk, server, workload, seen, memory, now=now)
-        if isinstance(applied, Obstacle):
-            return Facts(generation=server.generation, obstacle=applied)
-        workload = applied[0]
-    changed = Changed()
-    if rollout(workload).done:
-        changed = await change_in_place(desk, server, (workload, applied[1]), evidence, now)
-    facts = await _facts(desk, server, workload, (applied[1], beside), evidence)
+    try:
+        gone, changed = await _go_on(desk, server, applied, evidence, memory, now=now)
+    except Refused as error:
+        desk.ring(desk.turns.give(server.uid))
+        gone, changed = (applied[0], replace(applied[1], stuck=_refused(server, error))), Changed()
+    if isinstance(gone, Obstacle):
+        return Facts(generation=server.generation, obstacle=gone)
+    facts = await _facts(desk, server, gone[0], (gone[1], beside), evidence)
     held = facts.held if facts.held is not None else changed.held
     return replace(facts, standing=changed.standing, changing=changed.message, held=held)
+
+
+async def _go_on(
+    desk: Desk, server: Server, applied: Applied, evidence: Evidence, memory: Memory, *, now: float
+) -> tuple[Applied | Obstacle, Changed]:
+    """See to our roll; where none is under way, apply what only pods could tell, and change what they run with.
+
+    Raises:
+        Refused: the API server does not let us.
+    """
+    workload, made = await look_after(desk, server, applied[0], evidence, now), applied[1]
+    if made.stuck is not None or not rollout(workload).done:
+        return (workload, made), Changed()
+    seen = look_at(answer.report for answer in evidence.heard)
+    again = as_it_is(await apply_wanted(desk, server, workload, seen, memory, now=now), workload, memory)
+    if isinstance(again, Obstacle) or again[1].stuck is not None or not rollout(again[0]).done:
+        return again, Changed()
+    return again, await change_in_place(desk, server, again, evidence, now)
 
 
 async def _facts(
@@ -111,10 +130,10 @@ async def _facts(
         pending=made.pending,
         rollout=rollout(workload),
         evidence=evidence,
-        image=record.image if record is not None and not record.out else None,
+        image=record.image if record is not None and not record.out and carries_sidecar(workload) else None,
         waiting=made.held if upgrade else left_behind(server, record) if record is not None else None,
         runs=record.runs if record is not None else None,
-        stuck=beside.stuck,
+        stuck=made.stuck or beside.stuck,
         told=(*made.told, *beside.told),
         changes=(record.at, record.changes) if record is not None else None,
         held=None if upgrade else made.held,
@@ -139,6 +158,13 @@ async def _workload(desk: Desk, server: Server) -> Body | None:
     """The workload from the mirror; one that is not there is asked for, since a watch may be late."""
     where = (server.kind, server.namespace, server.workload)
     return desk.mirror.workload(*where) or await desk.cluster.workload(*where)
+
+
+def _refused(server: Server, error: Refused) -> Obstacle:
+    return Obstacle(
+        reason="Refused",
+        message=f"the API server refuses to have {server.kind} {server.workload} or its pods changed: {error}",
+    )
 
 
 def _missing(server: Server) -> Obstacle:
@@ -181,6 +207,18 @@ async def _tell_status(desk: Desk, body: Body, status: dict[str, Any], memory: M
         about = {"event": "condition", "object": f"{namespace}/{name}", "reason": condition["reason"]}
         log.info("%s=%s: %s", condition["type"], condition["status"], condition["message"], extra=about)
     memory.status, memory.patience_s = status, 1.0
+
+
+async def tell_broken_off(desk: Desk, body: Body, memory: Memory, why: kopf.TemporaryError) -> None:
+    """Have the status say that rounds end early, once some have; what lasts a moment or overloads is not told."""
+    memory.broken_off += 1
+    unsaid = all(condition["reason"] != TRYING_AGAIN for condition in memory.status.get("conditions") or ())
+    if memory.broken_off < BROKEN_OFF or not unsaid or (why.delay or 0) < 1 or isinstance(why, AskedToWait):
+        return
+    metadata, now = body["metadata"], _moment(time.time())
+    status = broken_off(memory.status, metadata["generation"], str(why), now)
+    await desk.cluster.write_status(metadata["namespace"], metadata["name"], status)
+    memory.status = status
 
 
 async def _tell_events(desk: Desk, body: Body, notices: tuple[Notice, ...], memory: Memory) -> None:

@@ -6,14 +6,18 @@ before: at once, then 10 s, 20 s, 40 s, up to an hour. Each quiet half hour forg
 hour is followed at once each time, and a GitOps tool that syncs every ten minutes soon makes two rolls an hour, not 12.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
+from wsgi_operator.core.cover import stray
 from wsgi_operator.core.record import Record
 from wsgi_operator.core.server import Obstacle
 from wsgi_operator.core.times import moment
 from wsgi_operator.core.workload import Object, is_ours
 
+CONTESTED: Final = "Contested"
+REWRITTEN: Final = "Rewritten"
 FIRST_WAIT_S: Final = 10.0
 LONGEST_WAIT_S: Final = 3600.0
 FORGIVES_ONE_S: Final = 1800.0
@@ -36,7 +40,7 @@ def undo(record: Record, before: Record, deployment: Object, now: float) -> Reco
     again_at = record.drift_at + wait_s(record.drifts)
     if now < again_at:
         return Obstacle(
-            reason="Contested",
+            reason=CONTESTED,
             message=f"{_other(record, before, deployment)} keeps changing what this WSGIServer sets in the template, "
             f"{record.drifts} times in a row: leave GUNICORN_CMD_ARGS, shareProcessNamespace and the sidecar out of "
             "what it manages (in Argo CD: ignoreDifferences), or delete this WSGIServer; tried again at "
@@ -44,6 +48,24 @@ def undo(record: Record, before: Record, deployment: Object, now: float) -> Reco
         )
     forgiven = int((now - record.drift_at) // FORGIVES_ONE_S)
     return replace(record, drifts=max(record.drifts - forgiven, 0) + 1, drift_at=now)
+
+
+def rewritten(written: Object, config: Mapping[str, Any]) -> Obstacle | None:
+    """Why the API server's answer to our own write is not what we wrote; None where it is.
+
+    Args:
+        written: the workload as the API server says that it is now.
+        config: what was applied.
+    """
+    if (path := stray(written, config)) is None:
+        return None
+    return Obstacle(
+        reason=REWRITTEN,
+        message=f"what this WSGIServer applies does not arrive as it was applied: {path} is another. An admission "
+        "webhook or policy of this cluster changes it (kubectl get mutatingwebhookconfigurations,"
+        "mutatingadmissionpolicies): exempt this workload from it, or have spec.sidecar say what it makes of that "
+        "(image, imagePullPolicy, resources)",
+    )
 
 
 def _other(record: Record, before: Record, deployment: Object) -> str:

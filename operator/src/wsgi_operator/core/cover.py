@@ -1,8 +1,8 @@
-"""Whether a live object already holds what we would apply.
+"""Whether a live object already holds what we would apply, and where it does not.
 
-In: an apply configuration and the live object. Out: yes or no. Rule: this mirrors what the API server does with an
-apply: fields that we do not name are none of our business, lists of named things are compared by name, and quantities
-by amount (`0.5` comes back as `500m`).
+In: an apply configuration and the live object. Out: yes or no; a path. Rule: this mirrors what the API server does with
+an apply: fields that we do not name are none of our business, lists of named things are compared by name, and
+quantities by amount (`0.5` comes back as `500m`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,6 +35,33 @@ def covers(live: Any, wanted: Any, *, amounts: bool = False) -> bool:
     if amounts:
         return quantity(live) == quantity(wanted)
     return bool(live == wanted)
+
+
+def stray(live: Any, wanted: Any, *, path: str = "", amounts: bool = False) -> str | None:
+    """The first path, such as `spec.replicas`, at which `live` does not hold `wanted`; None: it holds all of it.
+
+    Args:
+        live: as for `covers`.
+        wanted: likewise.
+        path: of both, within the object.
+        amounts: as for `covers`.
+    """
+    if covers(live, wanted, amounts=amounts):
+        return None
+    if isinstance(wanted, Mapping) and isinstance(live, Mapping):
+        for key, value in wanted.items():
+            within = amounts or key == "resources"
+            found = stray(live.get(key), value, path=f"{path}.{key}".lstrip("."), amounts=within)
+            if found is not None:
+                return found
+    if isinstance(wanted, list) and isinstance(live, list):
+        by_name = {item["name"]: item for item in live if isinstance(item, Mapping) and "name" in item}
+        for item in wanted:
+            name = item.get("name") if isinstance(item, Mapping) else None
+            found = stray(by_name.get(name), item, path=f"{path}[{name}]") if name in by_name else None
+            if found is not None:
+                return found
+    return path
 
 
 def _covers_list(live: Sequence[Any], wanted: Sequence[Any]) -> bool:

@@ -60,6 +60,7 @@ class Plan:
         kind: why the template changes; `repair` where somebody else changed it, None where it stays.
         held: why that does not happen now; None: it may.
         told: what was wanted and cannot be had.
+        stuck: what is in the way, so that the workload stays as it is and only its pods are listened to; None: nothing.
         handed_over: what somebody else's field manager must hold before, so that our giving it up does not remove it.
     """
 
@@ -70,6 +71,7 @@ class Plan:
     kind: Reason | None = None
     held: str | None = None
     told: tuple[Obstacle, ...] = ()
+    stuck: Obstacle | None = None
     handed_over: Mapping[str, Any] | None = None
 
     def rolls(self, live: Object) -> bool:

@@ -19,6 +19,7 @@ _OLDER: Final = (
     "the CustomResourceDefinition in this cluster is older than the operator, so only these conditions can be told: "
     "kubectl apply --server-side -f charts/wsgi-operator/crds, of the operator's release (Helm upgrades no CRD)"
 )
+TRYING_AGAIN: Final = "TryingAgain"
 _SILENT: Final = 20
 _INCIDENTS: Final = 10
 _UNKNOWNS: Final = 10
@@ -93,6 +94,24 @@ def cut_down(status: Mapping[str, Any], before: Mapping[str, Any], why: str, now
     told = _condition(verdict, generation, old, now)
     conditions = [told if c["type"] == verdict.type else c for c in status["conditions"]]
     return {"observedGeneration": generation, "conditions": conditions}
+
+
+def broken_off(before: Mapping[str, Any], generation: int, why: str, now: str) -> dict[str, Any]:
+    """The status as it stands, but that it is not known to be true any more, and why.
+
+    Args:
+        before: the status as it stands; empty where nothing was ever told.
+        generation: of the spec.
+        why: what keeps us from knowing.
+        now: RFC 3339.
+    """
+    message = f"nothing newer is known, and it is tried again: {why}"
+    told = (
+        Verdict(type="Ready", status=False, reason=TRYING_AGAIN, message=message),
+        Verdict(type="Reconciling", status=True, reason=TRYING_AGAIN, message=message),
+    )
+    others = [c for c in before.get("conditions") or () if c["type"] not in ("Ready", "Reconciling")]
+    return {**before, "conditions": [*_conditions(told, generation, before, now), *others]}
 
 
 def _effective(setting: InForce) -> dict[str, Any]:
