@@ -38,11 +38,12 @@ class Candidate:
         self._me = me
         self._seen: Sighting | None = None
         self._renewed_s = 0.0
+        self._why = ""
 
     async def elected(self) -> None:
         """Stand by until we lead."""
         waits = False
-        while not await self._try():
+        while not await self._try(_ANSWER_S):
             if not waits:
                 log.info("standing by: %s leads", self._holder(), extra={"event": "standing-by"})
                 waits = True
@@ -68,16 +69,18 @@ class Candidate:
         await self._resign()
 
     async def _keep(self) -> None:
-        """Renew until that fails for too long."""
-        loop = asyncio.get_running_loop()
+        """Renew until that fails for too long; no pause and no request goes on beyond that."""
         while True:
-            await asyncio.sleep(EVERY_S)
-            if await self._try():
-                continue
-            if self._holder() not in ("", self._me):
-                raise LostError(f"lost the Lease to {self._holder()}: ending, to begin again as a standby")
-            if loop.time() - self._renewed_s > GIVE_UP_S:
-                raise LostError(f"could not renew the Lease for {GIVE_UP_S:g} s: ending before somebody else may lead")
+            await asyncio.sleep(min(EVERY_S, self._left_s()))
+            if (left_s := self._left_s()) <= 0:
+                why = self._why or "no answer"
+                raise LostError(f"could not renew the Lease for {GIVE_UP_S:g} s ({why}): ending before another leads")
+            if not await self._try(min(_ANSWER_S, left_s)) and self._other():
+                raise LostError(f"lost the Lease to {self._other()}: ending, to begin again as a standby")
+
+    def _left_s(self) -> float:
+        """Seconds until we give up."""
+        return self._renewed_s + GIVE_UP_S - asyncio.get_running_loop().time()
 
     async def _stop(self, working: "asyncio.Future[None]") -> None:
         """End the work before the Lease runs out; what does not end then ends with the process."""
@@ -87,20 +90,27 @@ class Candidate:
             log.critical("lost the Lease, and the work does not stop: ending hard", extra={"event": "lease-lost"})
             os._exit(1)
 
-    async def _try(self) -> bool:
+    async def _try(self, within_s: float) -> bool:
         """Take the Lease, or renew it; False where it is not ours to take, or the API server does not say."""
-        loop = asyncio.get_running_loop()
-        asked_s = loop.time()
         try:
-            async with asyncio.timeout(_ANSWER_S):
-                lease = await self._cluster.lease(*self._where)
-                self._seen = sighted(lease, self._seen, loop.time()) if lease is not None else None
-                if not may_take(self._seen, self._me, loop.time()):
-                    return False
-                lease = await self._cluster.write_lease(held(*self._where, self._me, _now(), lease), new=lease is None)
+            async with asyncio.timeout(within_s):
+                taken = await self._take()
+            self._why = ""
+            return taken
         except (kopf.TemporaryError, TimeoutError) as error:
             log.debug("no word on the Lease: %s", error)
+            self._why = str(error) or self._why
+        return False
+
+    async def _take(self) -> bool:
+        """Take the Lease, or renew it; its time counts from when we ask, since nobody sees it renewed any earlier."""
+        loop = asyncio.get_running_loop()
+        lease = await self._cluster.lease(*self._where)
+        self._seen = sighted(lease, self._seen, loop.time()) if lease is not None else None
+        if not may_take(self._seen, self._me, loop.time()):
             return False
+        asked_s = loop.time()
+        lease = await self._cluster.write_lease(held(*self._where, self._me, _now(), lease), new=lease is None)
         self._seen, self._renewed_s = sighted(lease, None, loop.time()), asked_s
         return True
 
@@ -109,6 +119,10 @@ class Candidate:
             async with asyncio.timeout(_ANSWER_S):
                 if self._seen is not None and self._holder() == self._me:
                     await self._cluster.write_lease(held(*self._where, "", _now(), self._seen.lease), new=False)
+
+    def _other(self) -> str:
+        """Who else holds the Lease, as far as we saw; empty: nobody."""
+        return "" if self._holder() == self._me else self._holder()
 
     def _holder(self) -> str:
         return str((self._seen.lease.get("spec") or {}).get("holderIdentity") or "") if self._seen else ""
