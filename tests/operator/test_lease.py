@@ -1,26 +1,36 @@
-"""How long a leader works: an API server that does as a story says, and no waiting."""
+"""How long a leader works, and what becomes of a refusal: an API server that does as a story says, and no waiting."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import kopf
 import pytest
 from kubernetes.aio import client
 
 from tests.operator import hasty
 from tests.operator.hasty import now_s
+from wsgi_operator.__main__ import our_turn
+from wsgi_operator.bells import Bells
 from wsgi_operator.cluster import Cluster
-from wsgi_operator.core.leadership import GIVE_UP_S, LASTS_S, held
+from wsgi_operator.config import Config
+from wsgi_operator.connection import Refused
+from wsgi_operator.core.leadership import EVERY_S, GIVE_UP_S, LASTS_S, REFUSED_S, held
+from wsgi_operator.core.server import Sidecar
+from wsgi_operator.desk import Desk
 from wsgi_operator.lease import Candidate, LostError
+from wsgi_operator.reports import Reports
 
 Story = Callable[[str], Awaitable[None]]
+FORBIDDEN = 'leases.coordination.k8s.io "op" is forbidden: User "op" cannot get resource "leases"'
 STOPS_S = (LASTS_S - GIVE_UP_S) / 2
 
 
 class OneLease(Cluster):
-    """A Lease, and when it was written; the story may hang, or be late with the answer to what was done."""
+    """A Lease, and when it was written; the story may refuse, hang, or be late with the answer to what was done."""
 
     def __init__(self, story: Story, holder: str | None = None) -> None:
         super().__init__(client.Configuration())
@@ -47,6 +57,15 @@ class OneLease(Cluster):
             self._lease["metadata"] = {"resourceVersion": str(self._version)}
 
 
+def refuses(begins_s: float, ends_s: float) -> Story:
+    async def story(_: str) -> None:
+        if begins_s <= now_s() < ends_s:
+            await asyncio.sleep(0.01)
+            raise Refused(FORBIDDEN, 403)
+
+    return story
+
+
 def hangs(begins_s: float, *, late_s: float = 0.0) -> Story:
     """Silent from then on; the first write of these is done, and answered late."""
     late = [late_s] if late_s else []
@@ -71,7 +90,7 @@ def led(story: Story, *, for_s: float = 1000.0) -> tuple[OneLease, float, str]:
 
     async def lead() -> str:
         candidate = candidate_of(cluster)
-        await candidate.elected()
+        await candidate.elected(lambda: None)
         try:
             await candidate.lead(work())
         except LostError as lost:
@@ -98,3 +117,70 @@ def test_an_api_server_that_hangs_ends_the_work_before_the_lease_runs_out(begins
 def test_a_leader_does_not_give_up_before_its_time(late_s: float):
     cluster, ended_s, _ = led(hangs(3.0, late_s=late_s))
     assert ended_s == pytest.approx(cluster.written[-1] + GIVE_UP_S)
+
+
+def test_a_refusal_for_a_moment_ends_no_leader(caplog: pytest.LogCaptureFixture):
+    cluster, ended_s, why = led(refuses(5.0, 12.0), for_s=100.0)
+    assert (ended_s, why) == (100.0, "")
+    assert sum(12.0 <= at < 100.0 for at in cluster.written) > 40
+    assert [one.getMessage() for one in warnings(caplog)] == [f"refused the Lease: {FORBIDDEN}; asking again"]
+
+
+def test_a_leader_that_is_refused_for_too_long_ends_in_time_and_says_by_what():
+    cluster, ended_s, why = led(refuses(5.0, 1000.0))
+    assert ended_s - cluster.written[-1] + STOPS_S < LASTS_S
+    assert f"could not renew the Lease for 10 s ({FORBIDDEN})" in why
+
+
+def elected_at(story: Story, holder: str | None = None) -> float:
+    async def stand() -> float:
+        await candidate_of(OneLease(story, holder)).elected(lambda: None)
+        return now_s()
+
+    return float(hasty.run(stand()))
+
+
+def test_a_standby_bears_a_refusal_and_tells_it_once(caplog: pytest.LogCaptureFixture):
+    assert elected_at(refuses(0.0, 20.0)) == pytest.approx(20.0, abs=EVERY_S)
+    assert [one.getMessage() for one in warnings(caplog)] == [f"refused the Lease: {FORBIDDEN}; asking again"]
+
+
+def test_a_refusal_that_lasts_ends_a_standby_with_the_words_of_the_api_server():
+    async def refused_at() -> float:
+        with pytest.raises(Refused, match=r'cannot get resource "leases"'):
+            await candidate_of(OneLease(refuses(10.0, 1000.0), "other")).elected(lambda: None)
+        return now_s()
+
+    assert REFUSED_S < float(hasty.run(refused_at())) - 10.0 < REFUSED_S + 5
+
+
+def test_refusals_with_a_word_between_them_are_no_lasting_one():
+    async def story(_: str) -> None:
+        if now_s() < 300.0:
+            raise kopf.TemporaryError("away") if now_s() % 40 < EVERY_S else Refused(FORBIDDEN, 403)
+
+    assert elected_at(story) == pytest.approx(300.0, abs=EVERY_S)
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [one for one in caplog.records if one.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize(("holder", "story", "ready"), [
+    ("other", refuses(1000.0, 1000.0), True),
+    ("other", refuses(0.0, 1000.0), False),
+    (None, hangs(0.0), False),
+])  # fmt: skip
+def test_standing_by_is_who_saw_another_lead(holder: str | None, story: Story, ready: bool):
+    async def stands() -> bool:
+        cluster = OneLease(story, holder)
+        config = Config(sidecar=Sidecar(image="x:1"), repositories=("x",))
+        desk = Desk(config=config, cluster=cluster, reports=Reports(timeout_s=1), bells=Bells())
+        turn = asyncio.create_task(our_turn(desk, candidate_of(cluster)))
+        await asyncio.sleep(10.0)
+        seen = desk.pulse.standing_by
+        turn.cancel()
+        await asyncio.gather(turn, return_exceptions=True)
+        return seen
+
+    assert hasty.run(stands()) is ready

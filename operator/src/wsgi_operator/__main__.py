@@ -124,12 +124,15 @@ async def _known(cluster: Cluster, namespace: str | None) -> bool:
 
 
 async def our_turn(desk: Desk, candidate: Candidate) -> bool:
-    """Stand by until we lead; False if we were told to end before."""
+    """Stand by until we lead; False if we were told to end before.
+
+    Raises:
+        Refused: the API server refuses us the Lease.
+    """
     loop, told = asyncio.get_running_loop(), asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, told.set)
-    desk.pulse.standing_by = True
-    waits = [asyncio.ensure_future(wait) for wait in (candidate.elected(), told.wait())]
+    waits = [asyncio.ensure_future(wait) for wait in (candidate.elected(desk.pulse.stand_by), told.wait())]
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         if waits[0].done():

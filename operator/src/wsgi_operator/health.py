@@ -28,6 +28,10 @@ class Pulse:
         self.standing_by = False
         self._began: dict[str, float] = {}
 
+    def stand_by(self) -> None:
+        """Somebody else works; that is as good as ready. Who has no word on that yet is not."""
+        self.standing_by = True
+
     def begin(self, uid: str) -> None:
         """A round over this WSGIServer begins."""
         self._began[uid] = asyncio.get_running_loop().time()

@@ -2,21 +2,22 @@
 
 In: the API server. Out: `elected` returns once we lead; `lead` does the work as long as we do. Rule: who cannot renew
 the Lease stops, at once and hard if need be, before anybody else may start; who stops in good order gives it up, so
-that the standby need not wait.
+that the standby need not wait. A refusal is no word on who leads: it is told and borne, and ends us only if it lasts.
 """
 
 import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
 import kopf
 
 from wsgi_operator.cluster import Cluster
-from wsgi_operator.core.leadership import EVERY_S, GIVE_UP_S, LASTS_S, Sighting, held, may_take, sighted
+from wsgi_operator.connection import Refused
+from wsgi_operator.core.leadership import EVERY_S, GIVE_UP_S, LASTS_S, REFUSED_S, Sighting, held, may_take, sighted
 
 log = logging.getLogger("wsgi_operator")
 
@@ -38,17 +39,33 @@ class Candidate:
         self._me = me
         self._seen: Sighting | None = None
         self._renewed_s = 0.0
+        self._refused: tuple[Refused, float] | None = None
         self._why = ""
 
-    async def elected(self) -> None:
-        """Stand by until we lead."""
+    async def elected(self, stands_by: Callable[[], None]) -> None:
+        """Stand by until we lead.
+
+        Args:
+            stands_by: called once somebody else was seen to lead.
+
+        Raises:
+            Refused: the API server refuses us the Lease, for longer than one that has just come back.
+        """
         waits = False
         while not await self._try(_ANSWER_S):
-            if not waits:
-                log.info("standing by: %s leads", self._holder(), extra={"event": "standing-by"})
+            if self._refused is not None:
+                self._bear(*self._refused)
+            elif self._other() and not waits:
+                stands_by()
+                log.info("standing by: %s leads", self._other(), extra={"event": "standing-by"})
                 waits = True
             await asyncio.sleep(EVERY_S)
         log.info("leading as %s", self._me, extra={"event": "leading"})
+
+    def _bear(self, refused: Refused, since_s: float) -> None:
+        """A refusal, unless it lasts."""
+        if asyncio.get_running_loop().time() - since_s > REFUSED_S:
+            raise refused
 
     async def lead(self, work: Coroutine[Any, Any, None]) -> None:
         """Do the work as long as we lead, then give the Lease up.
@@ -91,12 +108,21 @@ class Candidate:
             os._exit(1)
 
     async def _try(self, within_s: float) -> bool:
-        """Take the Lease, or renew it; False where it is not ours to take, or the API server does not say."""
+        """Take the Lease, or renew it; False where it is not ours to take, or the API server does not say.
+
+        One that has just come back says that to nobody: it refuses everything, until it has read the roles.
+        """
+        before, self._refused = self._refused, None
         try:
             async with asyncio.timeout(within_s):
                 taken = await self._take()
             self._why = ""
             return taken
+        except Refused as error:
+            if before is None:
+                log.warning("refused the Lease: %s; asking again", error, extra={"event": "lease-refused"})
+            self._refused = (error, asyncio.get_running_loop().time() if before is None else before[1])
+            self._why = str(error)
         except (kopf.TemporaryError, TimeoutError) as error:
             log.debug("no word on the Lease: %s", error)
             self._why = str(error) or self._why

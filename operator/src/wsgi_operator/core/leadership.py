@@ -21,6 +21,10 @@ GIVE_UP_S: Final = 10.0
 EVERY_S: Final = 2.0
 """Between two tries, to renew or to take."""
 
+REFUSED_S: Final = 60.0
+"""How long a standby bears to be refused the Lease. An API server that has just come back has read the roles within
+seconds; after a minute a role is missing, and whoever has to give it sees a pod that ends sooner than a log line."""
+
 Lease = Mapping[str, Any]
 
 
