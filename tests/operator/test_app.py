@@ -177,6 +177,7 @@ def test_a_deployment_that_another_resource_adopts_is_no_apps(here: Ground):
     here.adopt("twice", server="late")
     assert "already belongs to WSGIServer twice" in here.until("late", "Stalled", "True", "AlreadyClaimed")
     here.release("late")
+    assert "Restored" not in dict(here.events("WSGIServer", "late"))
     assert json.loads(here.template("twice"))["metadata"]["labels"]["wsgi.dev/server"] == "twice"
 
 

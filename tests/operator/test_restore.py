@@ -1,13 +1,24 @@
 """How a Deployment is given back, step by step, without an API server."""
 
+import asyncio
 import json
 from typing import Any
 
+import pytest
+from kubernetes.aio import client
+
 from wsgi_contract import names
+from wsgi_operator.bells import Bells
+from wsgi_operator.cluster import Cluster
+from wsgi_operator.config import Config
 from wsgi_operator.core.patch import Plan, plan
 from wsgi_operator.core.record import ANNOTATION_APPLIED
-from wsgi_operator.core.restore import cut_out, handed_back, taken_out
+from wsgi_operator.core.restore import cut_out, handed_back, is_anothers, taken_out
 from wsgi_operator.core.seen import Seen
+from wsgi_operator.core.server import Sidecar
+from wsgi_operator.desk import Desk
+from wsgi_operator.giving_back import restore
+from wsgi_operator.reports import Reports
 from wsgi_operator.testing import applied, container, deployment, env, server
 
 CMD = "GUNICORN_CMD_ARGS"
@@ -133,3 +144,40 @@ def test_a_list_that_was_ours_alone_is_cut_out_whole():
     spec = patch["spec"]["template"]["spec"]
     assert (spec["initContainers"], spec["volumes"], spec["shareProcessNamespace"]) == (None, None, None)
     assert spec["containers"] == [container()]
+
+
+def test_who_has_a_workload_is_told_from_its_record():
+    live = adopted(deployment())
+    assert is_anothers(live, "uid-other")
+    assert not is_anothers(live, "uid-shop")
+    assert not is_anothers(deployment(), "uid-other")
+
+
+class OneWorkload(Cluster):
+    """A workload, as it is, and the Events that are posted; nobody may write."""
+
+    def __init__(self, live: dict[str, Any] | None) -> None:
+        super().__init__(client.Configuration())
+        self.live = live
+        self.events: list[str] = []
+
+    async def workload(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
+        return self.live
+
+    async def post_event(self, event: Any) -> None:
+        self.events.append(event["reason"])
+
+
+@pytest.mark.parametrize(("live", "told"), [
+    (deployment(), 1),
+    (adopted(deployment()), 0),
+    (None, 0),
+], ids=["its owner's", "another WSGIServer's", "gone"])  # fmt: skip
+def test_only_a_workload_that_its_owner_has_again_is_called_restored(live: dict[str, Any] | None, told: int):
+    cluster = OneWorkload(live)
+    config = Config(sidecar=Sidecar(image="x:1"), repositories=("x",))
+    desk = Desk(config=config, cluster=cluster, reports=Reports(timeout_s=1), bells=Bells())
+    metadata = {"name": "second", "namespace": "default", "uid": "uid-second"}
+    asyncio.run(restore(desk, {"metadata": metadata, "spec": {"workload": {"name": "web"}}}))
+    assert cluster.events == ["Restored"] * told
+    assert f"wsgi_operator_restores_total {told}.0" in desk.meters.text().decode()

@@ -34,6 +34,12 @@ TEMPLATE_ANNOTATIONS: Final = (names.ANNOTATION_POLICY, names.ANNOTATION_VERIFIE
 OUR_VOLUMES: Final = (POLICY_VOLUME, LIVE_VOLUME)
 
 
+def is_anothers(deployment: Object, server: str) -> bool:
+    """Whether another WSGIServer than this (its uid) has the workload: it was there first, or has taken it since."""
+    record = record_of(deployment)
+    return record is not None and record.server != server
+
+
 def taken_out(deployment: Object, keep: Record | None = None) -> Mapping[str, Any] | None:
     """The apply configuration that leaves the template as its owner wrote it.
 
