@@ -2,7 +2,7 @@
 
 import pytest
 
-from wsgi_operator.core.budgets import Budget, broken_by, budgets_over, exhausted, takes_away
+from wsgi_operator.core.budgets import Budget, broken_by, budgets_over, exhausted, held_of, takes_away
 from wsgi_operator.testing import deployment
 
 
@@ -51,6 +51,10 @@ def budget(name="web", selector=None, expected=3, desired=2, allowed=1, seen=1):
     }
 
 
+def over(bodies):
+    return budgets_over(deployment(), held_of(bodies))
+
+
 @pytest.mark.parametrize(
     ("selector", "selects"),
     [
@@ -64,20 +68,18 @@ def budget(name="web", selector=None, expected=3, desired=2, allowed=1, seen=1):
     ],
 )
 def test_a_budget_holds_for_the_pods_that_it_selects(selector, selects):
-    assert bool(budgets_over(deployment(), [budget(selector=selector)])) is selects
+    assert bool(over([budget(selector=selector)])) is selects
 
 
 def test_a_budget_without_a_selector_or_that_nobody_looked_at_says_nothing():
     bare = budget()
     del bare["spec"]["selector"]
-    assert budgets_over(deployment(), [bare, budget(seen=0)]) == ()
+    assert over([bare, budget(seen=0)]) == ()
 
 
 def test_room_and_allowance_are_told_apart():
-    assert budgets_over(deployment(), [budget(expected=3, desired=2, allowed=0)]) == (
-        Budget(name="web", room=1, allowed=0),
-    )
-    assert budgets_over(deployment(), [budget(expected=1, desired=3)])[0].room == 0
+    assert over([budget(expected=3, desired=2, allowed=0)]) == (Budget(name="web", room=1, allowed=0),)
+    assert over([budget(expected=1, desired=3)])[0].room == 0
 
 
 def test_only_a_budget_that_is_used_up_for_now_is_waited_for():

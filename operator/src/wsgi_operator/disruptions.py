@@ -4,19 +4,20 @@ In: a workload. Out: the budgets over its pods. Rule: whoever is about to begin 
 them may be told what was true a minute ago, so that a hundred workloads of one namespace cost one request a minute.
 """
 
+import asyncio
 import logging
-import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from wsgi_operator.cluster import Cluster
 from wsgi_operator.connection import Refused
-from wsgi_operator.core.budgets import Budget, budgets_over
+from wsgi_operator.core.budgets import Budget, Held, budgets_over, held_of
 from wsgi_operator.core.workload import Object
 
 log = logging.getLogger("wsgi_operator")
 
 TOLD_FOR_S: Final = 60.0
+"""What is older is asked anew, and forgotten as soon as something is read: namespaces come and go."""
 
 
 class Disruptions:
@@ -25,19 +26,24 @@ class Disruptions:
     def __init__(self, cluster: Cluster) -> None:
         """Nothing is known yet."""
         self._cluster = cluster
-        self._read: dict[str, tuple[float, Sequence[dict[str, Any]]]] = {}
+        self._read: dict[str, tuple[float, Sequence[Held]]] = {}
 
     async def over(self, workload: Object, *, anew: bool = False) -> tuple[Budget, ...]:
         """The budgets over a workload's pods; none where we may not read them, which the log tells."""
-        namespace = workload["metadata"]["namespace"]
-        at, bodies = self._read.get(namespace, (0.0, ()))
-        now = time.monotonic()
-        if anew or not at or now - at > TOLD_FOR_S:
-            try:
-                bodies = await self._cluster.budgets(namespace)
-            except Refused as error:
-                about = {"event": "budgets-unread", "object": namespace}
-                log.warning("PodDisruptionBudgets cannot be read: %s", error, extra=about)
-                bodies = ()
-            self._read[namespace] = (now, bodies)
-        return budgets_over(workload, bodies)
+        namespace, now_s = workload["metadata"]["namespace"], asyncio.get_running_loop().time()
+        if anew or not self._fresh(namespace, now_s):
+            held = await self._ask(namespace)
+            self._read = {one: self._read[one] for one in self._read if self._fresh(one, now_s)}
+            self._read[namespace] = (now_s, held)
+        return budgets_over(workload, self._read[namespace][1])
+
+    def _fresh(self, namespace: str, now_s: float) -> bool:
+        return namespace in self._read and now_s - self._read[namespace][0] <= TOLD_FOR_S
+
+    async def _ask(self, namespace: str) -> tuple[Held, ...]:
+        try:
+            return held_of(await self._cluster.budgets(namespace))
+        except Refused as error:
+            about = {"event": "budgets-unread", "object": namespace}
+            log.warning("PodDisruptionBudgets cannot be read: %s", error, extra=about)
+            return ()

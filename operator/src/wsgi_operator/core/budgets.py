@@ -32,11 +32,29 @@ class Budget:
     allowed: int
 
 
-def budgets_over(workload: Object, budgets: Iterable[Object]) -> tuple[Budget, ...]:
-    """Those of the namespace's budgets that select the workload's pods, as far as their controller has looked."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """All that is held of a PodDisruptionBudget; its body is many times that.
+
+    Attributes:
+        budget: as its controller has looked.
+        selector: of pods; None: of none.
+    """
+
+    budget: Budget
+    selector: Object | None
+
+
+def held_of(bodies: Iterable[Object]) -> tuple[Held, ...]:
+    """Those that their controller has looked at."""
+    found = ((_budget(body), body["spec"].get("selector")) for body in bodies)
+    return tuple(Held(budget=budget, selector=selector) for budget, selector in found if budget is not None)
+
+
+def budgets_over(workload: Object, all_held: Iterable[Held]) -> tuple[Budget, ...]:
+    """Those of the namespace's budgets that select the workload's pods."""
     labels = workload["spec"]["template"].get("metadata", {}).get("labels") or {}
-    found = (_budget(body) for body in budgets if _selects(body["spec"].get("selector"), labels))
-    return tuple(budget for budget in found if budget is not None)
+    return tuple(one.budget for one in all_held if _selects(one.selector, labels))
 
 
 def takes_away(workload: Object) -> int:
