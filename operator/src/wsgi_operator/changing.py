@@ -6,7 +6,9 @@ that it was decided for; either can be lost and is decided again.
 """
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Final
 
 import kopf
 
@@ -22,9 +24,13 @@ from wsgi_operator.core.record import record_of
 from wsgi_operator.core.server import Obstacle, Server
 from wsgi_operator.core.standing import ANNOTATION_STANDING, Standing, dump_standing, standing_of
 from wsgi_operator.core.template import plan_template
-from wsgi_operator.desk import Body, Desk
+from wsgi_operator.desk import Body, Desk, Memory
 
 log = logging.getLogger("wsgi_operator")
+
+REFUSED_S: Final = 60.0
+"""How long a refusal to have pods ordered is borne before the settings come by a roll, which is for good. An API server
+that has just come back refuses everything, for seconds: until it has read the roles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +49,7 @@ class Changed:
 
 
 async def change_in_place(
-    desk: Desk, server: Server, applied: tuple[Body, Plan], evidence: Evidence, now: float
+    desk: Desk, server: Server, applied: tuple[Body, Plan], evidence: Evidence, memory: Memory, *, now: float
 ) -> Changed:
     """The next step, if settings change in place here.
 
@@ -52,9 +58,12 @@ async def change_in_place(
         server: what is wanted.
         applied: the workload, and the plan that it carries.
         evidence: what its pods say.
+        memory: of this follower.
         now: Unix seconds.
     """
     workload, made = applied
+    # whatever ends this look otherwise, an API server that is away too, ends the row of refusals
+    since, memory.refused_at = memory.refused_at or now, None
     standing, record = standing_of(workload), record_of(workload)
     if server.apply != "InPlace" or record is None:
         return Changed()
@@ -74,13 +83,24 @@ async def change_in_place(
             return Changed(standing=standing, held=held)
     if step.standing is not None and step.standing != standing:
         await _note(desk, server, workload, step.standing)
-    for seat, order in step.orders:
+    refusal = await _order_all(desk, server, step.orders)
+    if refusal is None or step.standing is None:
+        return Changed(standing=step.standing, message=step.message)
+    memory.refused_at = since
+    if now - since < REFUSED_S:
+        return Changed(standing=step.standing, message=f"{refusal}; if that lasts, the settings come by a roll")
+    unable = replace(step.standing, phase="Unable", reason=refusal, at=now)
+    await _note(desk, server, desk.mirror.workload(*where) or workload, unable)
+    return Changed(standing=unable)
+
+
+async def _order_all(desk: Desk, server: Server, orders: Iterable[tuple[Seat, InPlaceOrder]]) -> str | None:
+    """Give the pods their orders; why that is not allowed, if it is not: then no other pod is ordered."""
+    for seat, order in orders:
         refusal = await _order(desk, server, seat, order)
-        if refusal is not None and step.standing is not None:
-            unable = replace(step.standing, phase="Unable", reason=refusal, at=now)
-            await _note(desk, server, desk.mirror.workload(*where) or workload, unable)
-            return Changed(standing=unable)
-    return Changed(standing=step.standing, message=step.message)
+        if refusal is not None:
+            return refusal
+    return None
 
 
 async def _note(desk: Desk, server: Server, workload: Body, standing: Standing) -> None:

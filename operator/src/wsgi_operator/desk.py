@@ -88,6 +88,8 @@ class Memory:
         rewritten: why what we write does not arrive as it was written; None: it does.
         undeclared: the API server's words for why a whole status cannot be written, and until when (Unix seconds) that
             is not tried again; None: it can.
+        refused_at: since when the API server has refused, at each look, to have pods ordered (Unix seconds); None: it
+            did not at the last one.
     """
 
     status: Body
@@ -100,6 +102,7 @@ class Memory:
     broken_off: int = 0
     rewritten: Obstacle | None = None
     undeclared: tuple[str, float] | None = None
+    refused_at: float | None = None
 
 
 def memory_of(status: Body, bell: Bell) -> Memory:

@@ -114,7 +114,7 @@ async def _go_on(
     again = as_it_is(await apply_wanted(desk, server, workload, seen, memory, now=now), workload, memory)
     if isinstance(again, Obstacle) or again[1].stuck is not None or not rollout(again[0]).done:
         return again, Changed()
-    return again, await change_in_place(desk, server, again, evidence, now)
+    return again, await change_in_place(desk, server, again, evidence, memory, now=now)
 
 
 async def _facts(
