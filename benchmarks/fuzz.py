@@ -32,6 +32,8 @@ from wsgi_contract.settings import Wanted
 from wsgi_operator.answers import parse_answer
 from wsgi_operator.core.evidence import Pod
 from wsgi_operator.core.record import ANNOTATION_APPLIED, original_of, record_of
+from wsgi_operator.core.standing import ANNOTATION_STANDING, standing_of
+from wsgi_operator.core.turns import Turns
 from wsgi_sidecar.core import command, control, limits, statsd_lines, syscalls, uwsgi_family
 from wsgi_sidecar.core import uwsgi as uwsgi_stats
 from wsgi_sidecar.core.addresses import parse_stream_address
@@ -148,8 +150,12 @@ def _uwsgi(data: bytes) -> object:
 
 def _annotations(data: bytes) -> object:
     text = data.decode(errors="replace")
-    deployment = {"metadata": {"annotations": {ANNOTATION_APPLIED: text, ANNOTATION_ORIGINAL: text}}}
-    return record_of(deployment), original_of(deployment)
+    texts = dict.fromkeys((ANNOTATION_APPLIED, ANNOTATION_ORIGINAL, ANNOTATION_STANDING), text)
+    deployment, turns = {"metadata": {"annotations": texts}}, Turns()
+    record = record_of(deployment)
+    if record is not None:
+        turns.told(record, "shop/web")
+    return record, original_of(deployment), standing_of(deployment)
 
 
 def _roles(words: tuple[str, ...]) -> object:
@@ -183,10 +189,15 @@ CGROUP_FILES: Final = (
 OPTIONS: Final = b"--workers=4 -k gthread --threads 8 -t 30 --preload -c 'python:conf' --log-level=debug -w $(N)"
 CONFIG: Final = b"import os\nworkers = 4\nthreads = int(os.environ['N'])\ntimeout = 60 * 2\nworker_class = 'gthread'\n"
 CHANGE: Final = b'[{"name":"workers","before":"1","after":"2"}]'
+WISH: Final = b'{"settings":{"workers":2},"policy":"{}","sidecar":{"image":"i"}}'
 RECORD: Final = (
-    b'{"server":"u","generation":1,"config":"h","cmd_args":"-w 2","share":true,"settings":{},"policy":{},"image":"i",'
-    b'"learnt":{"uid":1,"gid":2},"inherited":null,"drifts":0,"drift_at":null,"at":1.5,"changes":' + CHANGE + b"}",
-    b'{"container":"app","cmd_args":{"value":"-w 1","owners":[{"manager":"helm","operation":"Apply"}]},"share":null}',
+    b'{"server":"u","generation":1,"config":"h","share":true,"settings":{},"policy":"{}","image":"i","learnt":{"uid":1,'
+    b'"gid":2},"inherited":null,"drifts":0,"drift_at":0,"at":1.5,"roll":{"kind":"upgrade","began":1,"theirs":"h",'
+    b'"calm":true},"undone":{"generation":1,"at":1.5,"tried":"x","why":"y","kind":"upgrade","wish":' + WISH + b"},"
+    b'"before":' + WISH + b',"changes":' + CHANGE + b"}",
+    b'{"container":"app","variables":{"A":{"value":"-w 1","owners":[{"manager":"helm","operation":"Apply"}]}},'
+    b'"share":null}',
+    b'{"order":"g1-a","generation":1,"settings":{"workers":4},"before":{},"phase":"Applied","reason":"so","at":1.5}',
 )
 BOOT: Final = Boot(live="/run/in-place.json", settings=Wanted(workers=2))
 JOURNAL: Final = (

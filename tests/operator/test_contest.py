@@ -108,6 +108,8 @@ def test_wiped_ownership_is_no_contest():
     assert record.drifts == 0
 
 
-@pytest.mark.parametrize(("drifts", "seconds"), [(0, 0), (1, 10), (2, 20), (5, 160), (30, LONGEST_WAIT_S)])
+@pytest.mark.parametrize(
+    ("drifts", "seconds"), [(0, 0), (1, 10), (2, 20), (5, 160), (30, LONGEST_WAIT_S), (5000, LONGEST_WAIT_S)]
+)
 def test_each_undoing_waits_twice_as_long(drifts, seconds):
     assert wait_s(drifts) == seconds

@@ -45,6 +45,6 @@ def test_where_it_does_not_is_told_by_its_path(live, wanted, path):
     assert stray(live, wanted) == path
 
 
-@pytest.mark.parametrize("text", ["", "x", "1X", "Mi", "--1", "1 Gi 2"])
+@pytest.mark.parametrize("text", ["", "x", "1X", "Mi", "--1", "1 Gi 2", "sNaN", "Infinity", "1e999999999"])
 def test_what_is_no_amount_is_none(text):
     assert quantity(text) is None

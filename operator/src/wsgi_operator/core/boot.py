@@ -16,6 +16,7 @@ from wsgi_contract.servers.gunicorn_in_place import FLAG, Boot, point_config, re
 from wsgi_contract.settings import Wanted
 from wsgi_operator.core.lever import Lever, Place, with_flags
 from wsgi_operator.core.record import record_of
+from wsgi_operator.core.roll import wanted_of
 from wsgi_operator.core.server import Obstacle, Runs, Server
 from wsgi_operator.core.sidecar import ANNOTATION_CONFIG, CONFIG_PATH, LIVE_PATH
 from wsgi_operator.core.standing import standing_of
@@ -36,7 +37,7 @@ def as_template(server: Server, workload: Object) -> Server:
         return server
     if record is None or record.server != server.uid or not boots(workload):
         return server
-    return replace(server, wanted=Wanted(**record.settings))
+    return replace(server, wanted=wanted_of(record.settings))
 
 
 def at_a_roll(server: Server, workload: Object) -> Server:

@@ -25,7 +25,7 @@ FORGIVES_ONE_S: Final = 1800.0
 
 def wait_s(drifts: int) -> float:
     """Seconds to wait after so many undoings in a row: 0, 10, 20, 40, ..., 3600."""
-    return 0.0 if drifts == 0 else min(FIRST_WAIT_S * 2.0 ** (drifts - 1), LONGEST_WAIT_S)
+    return 0.0 if drifts == 0 else min(FIRST_WAIT_S * 2.0 ** min(drifts - 1, 10), LONGEST_WAIT_S)
 
 
 def undo(record: Record, before: Record, deployment: Object, now: float) -> Record | Obstacle:

@@ -6,7 +6,7 @@ quantities by amount (`0.5` comes back as `500m`).
 """
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, DecimalException
 from typing import Any, Final
 
 _SUFFIXES: Final[Mapping[str, Decimal]] = {
@@ -76,6 +76,7 @@ def quantity(value: Any) -> Decimal | None:
     text = str(value)
     suffix = next((s for s in _SUFFIXES if text.endswith(s)), "")
     try:
-        return Decimal(text.removesuffix(suffix)) * _SUFFIXES.get(suffix, Decimal(1))
-    except InvalidOperation:
+        amount = Decimal(text.removesuffix(suffix)) * _SUFFIXES.get(suffix, Decimal(1))
+    except DecimalException:
         return None
+    return amount if amount.is_finite() else None

@@ -8,10 +8,11 @@ of another template than the one they sit on.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from wsgi_contract import names
-from wsgi_operator.core.roll import Roll, Undone, Wish, roll_from, undone_from, wish_from
+from wsgi_operator.core.noted import noted
+from wsgi_operator.core.roll import Fields, Roll, Undone, Wish
 from wsgi_operator.core.server import Runs
 from wsgi_operator.core.sidecar import Identity
 from wsgi_operator.core.workload import Object, Owner, annotations
@@ -88,7 +89,7 @@ class Record:
     drift_at: float = 0.0
     at: float = 0.0
     changes: tuple[Change, ...] = ()
-    sidecar: Mapping[str, Any] | None = None
+    sidecar: Fields | None = None
     roll: Roll | None = None
     before: Wish | None = None
     undone: Undone | None = None
@@ -158,43 +159,9 @@ def dump(value: Record | Original) -> str:
 
 def record_of(deployment: Object) -> Record | None:
     """What we applied last; None if nothing, or if the annotation was spoilt: then it is written anew."""
-    raw = _parsed(annotations(deployment).get(ANNOTATION_APPLIED))
-    try:
-        if not raw:
-            return None
-        changes = tuple(Change(**change) for change in raw["changes"])
-        parts = {
-            "learnt": Identity(**raw["learnt"]),
-            "changes": changes,
-            "roll": roll_from(raw.get("roll")),
-            "before": wish_from(raw.get("before")),
-            "undone": undone_from(raw.get("undone")),
-        }
-        return Record(**(raw | parts))
-    except (TypeError, KeyError):
-        return None
+    return noted(Record, annotations(deployment).get(ANNOTATION_APPLIED))
 
 
 def original_of(deployment: Object) -> Original | None:
     """What the owner had; None if we override nothing."""
-    raw = _parsed(annotations(deployment).get(names.ANNOTATION_ORIGINAL))
-    try:
-        if not raw:
-            return None
-        variables = {name: _kept(kept) for name, kept in raw["variables"].items()}
-        share = None if raw["share"] is None else _kept(raw["share"])
-        return Original(container=raw["container"], variables=variables, share=share)
-    except (TypeError, KeyError, AttributeError):
-        return None
-
-
-def _kept(raw: Mapping[str, Any]) -> Kept:
-    return Kept(value=raw["value"], owners=tuple(Owner(**owner) for owner in raw["owners"]))
-
-
-def _parsed(text: str | None) -> dict[str, Any]:
-    try:
-        raw = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        return {}
-    return raw if isinstance(raw, dict) else {}
+    return noted(Original, annotations(deployment).get(names.ANNOTATION_ORIGINAL))

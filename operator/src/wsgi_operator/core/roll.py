@@ -1,12 +1,13 @@
 """What is remembered of a roll that we began: enough to tell its end, and to go back.
 
-In: nothing. Out: `Wish`, `Roll`, `Undone`, and how they are read from JSON. Rule: they travel in the workload's record,
-in the very apply that begins the roll, so an operator that dies at any moment forgets nothing.
+In: nothing. Out: `Wish`, `Roll`, `Undone`. Rule: they travel in the workload's record, in the very apply that begins
+the roll, so an operator that dies at any moment forgets nothing. A newer release may have written them: its words for
+kinds and outcomes are kept, and are none of ours.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from wsgi_contract.policy import PolicyError, parse_policy
 from wsgi_contract.settings import Wanted
@@ -22,6 +23,10 @@ Outcome = Literal["Kept", "Undone", "Failed"]
 there is nothing of ours that undoing could mend."""
 
 
+Fields = Annotated[Mapping[str, Any], Sidecar]
+"""Some fields of a `Sidecar`, by name: as many as were said."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """What was asked for at one time, whole enough to ask for it again.
@@ -35,7 +40,7 @@ class Wish:
 
     settings: Mapping[str, int]
     policy: str
-    sidecar: Mapping[str, Any]
+    sidecar: Fields
     requests: str | None = None
 
 
@@ -44,21 +49,21 @@ class Roll:
     """The last roll that we began.
 
     Attributes:
-        kind: why.
+        kind: why: a `Kind`, or a newer release's word.
         began: Unix seconds.
         theirs: digest of the owner's part of the template then; another one since means that the owner rolls, too.
         calm: whether all pods were ready then: where they were not, a roll that fails says nothing against the change.
         ended: Unix seconds; None while it is under way.
-        outcome: None while it is under way.
+        outcome: an `Outcome`, or a newer release's word; None while it is under way.
         why: what the pods said where they did not become ready.
     """
 
-    kind: Kind
+    kind: str
     began: float
     theirs: str
     calm: bool
     ended: float | None = None
-    outcome: Outcome | None = None
+    outcome: str | None = None
     why: str = ""
 
     @property
@@ -77,7 +82,7 @@ class Undone:
         at: when it was tried, Unix seconds.
         tried: what it changed, for people.
         why: what the pods said.
-        kind: of its roll.
+        kind: of its roll, likewise.
         out: whether it was the adoption, so that the sidecar was taken out again.
     """
 
@@ -86,7 +91,7 @@ class Undone:
     at: float
     tried: str
     why: str
-    kind: Kind
+    kind: str
     out: bool = False
 
     def answers(self, server: Server) -> bool:
@@ -98,8 +103,6 @@ class Undone:
 COUNTED: Final = "counted"
 """What a record says of requests that are counted and go nowhere else."""
 
-_SIDECAR: Final = frozenset(Sidecar.__dataclass_fields__)
-
 
 def wished_sidecar(server: Server) -> dict[str, Any]:
     """The sidecar as a wish keeps it."""
@@ -108,44 +111,14 @@ def wished_sidecar(server: Server) -> dict[str, Any]:
 
 def wished_again(server: Server, wish: Wish, generation: int) -> Server | None:
     """The WSGIServer as it asked at that time; None where this operator cannot read that wish any more."""
-    settings = {name: value for name, value in wish.settings.items() if name in Wanted.__dataclass_fields__}
-    sidecar = {name: value for name, value in wish.sidecar.items() if name in _SIDECAR}
     try:
         policy = parse_policy(wish.policy)
     except PolicyError:
         return None
-    return replace(server, generation=generation, wanted=Wanted(**settings), policy=policy, sidecar=Sidecar(**sidecar))
+    sidecar = Sidecar(**wish.sidecar)
+    return replace(server, generation=generation, wanted=wanted_of(wish.settings), policy=policy, sidecar=sidecar)
 
 
-def wish_from(raw: Mapping[str, Any] | None) -> Wish | None:
-    """From JSON.
-
-    Raises:
-        TypeError: somebody spoilt it.
-    """
-    if raw is None:
-        return None
-    wish = Wish(**raw)
-    settings_fit = isinstance(wish.settings, dict) and all(isinstance(value, int) for value in wish.settings.values())
-    sidecar_fits = isinstance(wish.sidecar, dict) and isinstance(wish.sidecar.get("image"), str)
-    if not settings_fit or not sidecar_fits or not isinstance(wish.policy, str):
-        raise TypeError("this is no wish")
-    return wish
-
-
-def roll_from(raw: Mapping[str, Any] | None) -> Roll | None:
-    """From JSON.
-
-    Raises:
-        TypeError: somebody spoilt it.
-    """
-    return None if raw is None else Roll(**raw)
-
-
-def undone_from(raw: Mapping[str, Any] | None) -> Undone | None:
-    """From JSON.
-
-    Raises:
-        TypeError: somebody spoilt it.
-    """
-    return None if raw is None else Undone(**(dict(raw) | {"wish": wish_from(raw.get("wish"))}))
+def wanted_of(settings: Mapping[str, int]) -> Wanted:
+    """The settings that were noted, as far as this release knows them."""
+    return Wanted(**{name: value for name, value in settings.items() if name in Wanted.__dataclass_fields__})

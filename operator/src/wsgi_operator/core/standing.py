@@ -6,17 +6,18 @@ template and never in it: to write it rolls nothing.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Final, Literal
 
 from wsgi_contract import names
 from wsgi_contract.in_place import OrderError, parse_settings
+from wsgi_operator.core.noted import noted
+from wsgi_operator.core.roll import wanted_of
 from wsgi_operator.core.workload import Object, annotations
 
 ANNOTATION_STANDING: Final = f"{names.GROUP}/changed-in-place"
 
 Phase = Literal["Changing", "Applied", "Stopped", "Unable"]
-PHASES: Final[tuple[Phase, ...]] = ("Changing", "Applied", "Stopped", "Unable")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,16 +52,17 @@ def dump_standing(standing: Standing) -> str:
 
 def standing_of(workload: Object) -> Standing | None:
     """The last change in place; None if there was none, or if the annotation was spoilt."""
+    found = noted(Standing, annotations(workload).get(ANNOTATION_STANDING))
     try:
-        raw: Any = json.loads(annotations(workload).get(ANNOTATION_STANDING) or "null")
-        return Standing(
-            order=str(raw["order"]),
-            generation=int(raw["generation"]),
-            settings=dict(parse_settings(raw["settings"]).items()),
-            before=dict(parse_settings(raw["before"]).items()),
-            phase=PHASES[PHASES.index(raw["phase"])],
-            reason=str(raw["reason"]),
-            at=float(raw["at"]),
-        )
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError, OrderError):
+        return found and replace(found, settings=_settings(found.settings), before=_settings(found.before))
+    except OrderError:
         return None
+
+
+def _settings(told: Mapping[str, int]) -> Mapping[str, int]:
+    """Those that this release knows.
+
+    Raises:
+        OrderError: one is out of its bounds.
+    """
+    return dict(parse_settings(dict(wanted_of(told).items())).items())
