@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from wsgi_contract import names
 from wsgi_operator.bells import Bells
 from wsgi_operator.mirror import Mirror
@@ -135,3 +137,36 @@ def test_a_pod_that_ends_changes_its_label_or_goes_is_there_no_more():
         assert found(mirror) == []
     assert found(held(lambda m: m.pods.there(pod()), lambda m: m.pods.only("default", {"uid-web-1"}))[0]) == ["web-1"]
     assert found(held(lambda m: m.pods.there(pod()), moves)[0], "till") == ["web-1"]
+
+
+def raises(_):
+    raise ValueError("spoilt")
+
+
+def test_an_object_that_cannot_be_read_is_logged_once_and_keeps_nobody_from_being_told(caplog):
+    mirror = Mirror(Bells(), raises)
+    odd = pod("odd") | {"status": {"conditions": [None]}}
+    for number in range(3):
+        mirror.workloads["Deployment"].there(body(str(10 + number)))
+        mirror.pods.there(odd)
+    mirror.pods.there(pod())
+    assert version(mirror) == "12"
+    assert found(mirror) == ["web-1"]
+    assert [record.message for record in caplog.records] == [
+        "Deployment web in namespace default cannot be read",
+        "Pod odd in namespace default cannot be read",
+    ]
+    assert {record.object for record in caplog.records} == {"default/web", "default/odd"}
+
+
+@pytest.mark.parametrize(
+    "goes", [lambda m: m.gone(body()), lambda m: m.only("default", set()), lambda m: m.only(None, set())]
+)
+def test_one_that_goes_is_logged_anew_when_it_comes_back(caplog, goes):
+    workloads = Mirror(Bells(), raises).workloads["Deployment"]
+    for _ in range(2):
+        workloads.there(body())
+        workloads.only("elsewhere", set())
+        workloads.there(body("11"))
+        goes(workloads)
+    assert len(caplog.records) == 2

@@ -2,7 +2,7 @@
 
 In: objects that are there, objects that are gone. Out: the same objects, asked of nobody; bells rung for what changed.
 Rule: a mirror may be late and may be lost; so every write names the version that it looked at, and whoever misses
-something here asks the API server once more.
+something here asks the API server once more. Nothing in one object keeps the others from being told.
 
 A thousand workloads are held packed (about 1 kB each; as Python objects they would be 40 kB each), and of a pod only
 what the reader of reports needs.
@@ -10,15 +10,19 @@ what the reader of reports needs.
 
 import asyncio
 import json
+import logging
 import zlib
-from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from wsgi_contract import names
 from wsgi_operator.bells import Bells, Workload
 from wsgi_operator.core.evidence import Pod
 from wsgi_operator.core.pods import pods_of
+
+log = logging.getLogger("wsgi_operator")
 
 Object = Mapping[str, Any]
 
@@ -45,6 +49,35 @@ class _Packed:
     bytes: bytes
 
 
+@dataclass(slots=True)
+class _Unread:
+    """Objects of one kind that could not be read: each is logged once, however often it changes."""
+
+    kind: str
+    logged: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def bearing(self, body: Object) -> Iterator[None]:
+        """Live on, whatever reading this object raises."""
+        namespace, name, uid = (body["metadata"][key] for key in ("namespace", "name", "uid"))
+        try:
+            yield
+        except Exception:
+            if uid not in self.logged:
+                extra = {"event": "object-unread", "object": f"{namespace}/{name}"}
+                log.exception("%s %s in namespace %s cannot be read", self.kind, name, namespace, extra=extra)
+            self.logged[uid] = namespace
+
+    def gone(self, uid: str) -> None:
+        """Forget it."""
+        self.logged.pop(uid, None)
+
+    def only(self, namespace: str | None, uids: Set[str]) -> None:
+        """Forget what a full list did not name."""
+        kept = ((uid, where) for uid, where in self.logged.items() if namespace not in (None, where) or uid in uids)
+        self.logged = dict(kept)
+
+
 class Workloads:
     """All workloads of one kind."""
 
@@ -54,6 +87,7 @@ class Workloads:
         self._bells = bells
         self._heard = heard
         self._held: dict[tuple[str, str], _Packed] = {}
+        self._unread = _Unread(kind)
 
     def look(self, namespace: str, name: str) -> dict[str, Any] | None:
         """The workload, as an object of the caller's own; None if none is known."""
@@ -68,19 +102,22 @@ class Workloads:
             return
         text = json.dumps(dict(body) | {"apiVersion": "apps/v1", "kind": self._kind}, separators=(",", ":"))
         self._held[key] = _Packed(metadata["uid"], metadata["resourceVersion"], zlib.compress(text.encode(), 1))
-        self._heard(body)
+        with self._unread.bearing(body):
+            self._heard(body)
         self._ring(key)
 
     def gone(self, body: Object) -> None:
         """Forget it, unless another of that name was made since."""
         key = _key(body)
         held = self._held.get(key)
+        self._unread.gone(body["metadata"]["uid"])
         if held is not None and held.uid == body["metadata"]["uid"]:
             del self._held[key]
             self._ring(key)
 
     def only(self, namespace: str | None, uids: Set[str]) -> None:
         """Forget what a full list did not name."""
+        self._unread.only(namespace, uids)
         missing = [key for key, held in self._held.items() if namespace in (None, key[0]) and held.uid not in uids]
         for key in missing:
             del self._held[key]
@@ -98,6 +135,7 @@ class Pods:
         """Nothing is known yet."""
         self._held: dict[tuple[str, str], dict[str, Pod]] = {}
         self._shelf_of: dict[str, tuple[str, str]] = {}
+        self._unread = _Unread("Pod")
 
     def look(self, namespace: str, server: str) -> tuple[Pod, ...]:
         """The pods of one WSGIServer."""
@@ -105,22 +143,25 @@ class Pods:
 
     def there(self, body: Object) -> None:
         """Hold it in the place of what was known of it, perhaps under another WSGIServer's name."""
-        self.gone(body)
         metadata = body["metadata"]
+        self._forget(metadata["uid"])
         server = (metadata.get("labels") or {}).get(names.LABEL_SERVER)
         if server is None:
             return
-        for pod in pods_of([body]):
-            shelf = (metadata["namespace"], server)
-            self._held.setdefault(shelf, {})[pod.uid] = pod
-            self._shelf_of[pod.uid] = shelf
+        with self._unread.bearing(body):
+            for pod in pods_of([body]):
+                shelf = (metadata["namespace"], server)
+                self._held.setdefault(shelf, {})[pod.uid] = pod
+                self._shelf_of[pod.uid] = shelf
 
     def gone(self, body: Object) -> None:
         """Forget it."""
+        self._unread.gone(body["metadata"]["uid"])
         self._forget(body["metadata"]["uid"])
 
     def only(self, namespace: str | None, uids: Set[str]) -> None:
         """Forget what a full list did not name."""
+        self._unread.only(namespace, uids)
         for uid in [uid for uid, shelf in self._shelf_of.items() if namespace in (None, shelf[0]) and uid not in uids]:
             self._forget(uid)
 
