@@ -1,16 +1,28 @@
 """What a real sidecar's port serves, a real operator's reader hears."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from tests.contract.reports import REPORT
+from wsgi_contract.in_place import BOUNDS
+from wsgi_contract.report import INCIDENT_KINDS, RESTART_REASONS, Incident, WorkerInfo, dump_report
 from wsgi_contract.report_token import token_of, verifier_of
+from wsgi_contract.settings import SETTING_NAMES
+from wsgi_operator.answers import parse_answer
+from wsgi_operator.core import excess
 from wsgi_operator.core.evidence import Answer, Heard, Silence
 from wsgi_operator.reports import Reports
 from wsgi_operator.testing import pod, report
-from wsgi_sidecar.core.account import Ledger
+from wsgi_sidecar.core.account import KEPT_ENDED, KEPT_KILLS, Ledger
+from wsgi_sidecar.core.lint import RULES
+from wsgi_sidecar.core.rules.oom_kill import MOST_TOLD
+from wsgi_sidecar.core.rules.stuck_request import MOST_DOINGS
+from wsgi_sidecar.core.statsd_lines import LOG_LEVELS
+from wsgi_sidecar.core.traffic import BOUNDS_S, MAX_WORKERS
 from wsgi_sidecar.gate import Gate
 from wsgi_sidecar.metrics import Published
 from wsgi_sidecar.web import Pages, WebThread, listen
@@ -45,3 +57,25 @@ def test_a_guarded_report_arrives_with_the_token_alone(tmp_path: Path, token: st
     answer = heard(Gate(verifiers), token)
     assert isinstance(answer, Heard if token else Silence)
     assert token or "status 401" in str(getattr(answer, "reason", ""))
+
+
+WORKERS = BOUNDS["workers"][1]
+
+
+def test_the_operator_bears_a_few_times_what_a_sidecar_says() -> None:
+    assert 5 * KEPT_KILLS <= excess.KILLS
+    assert max(2 * MAX_WORKERS, 4 * WORKERS) <= excess.WORKERS
+    assert KEPT_ENDED + MOST_TOLD + 2 * WORKERS <= excess.INCIDENTS
+    assert 2 * (6 + MOST_DOINGS) <= excess.EVIDENCE
+    assert 2 * (len(BOUNDS_S) + 1) <= excess.BUCKETS
+    assert 3 * max(map(len, (SETTING_NAMES, RESTART_REASONS, INCIDENT_KINDS, LOG_LEVELS, RULES))) <= excess.FEW
+
+
+def test_the_report_of_the_worst_night_of_the_largest_server_is_heard() -> None:
+    assert REPORT.workers is not None
+    told: list[Incident] = [replace(REPORT.incidents[0], id=f"worker-timeout-{n}") for n in range(2 * WORKERS)]
+    workers: list[WorkerInfo] = [replace(REPORT.workers[0], slot=n, pss_bytes=2**28 + n) for n in range(2 * WORKERS)]
+    kills = [replace(REPORT.kills[0], id=str(n), stack="x" * 16_384 if n > 16 else None) for n in range(KEPT_KILLS)]
+    night = replace(REPORT, pod=None, workers=tuple(workers), incidents=tuple(told), kills=tuple(kills))
+    answer = parse_answer(pod(), dump_report(night).encode())
+    assert answer == Heard(pod=pod(), report=night)

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from tests.contract.reports import REPORT
 from tests.operator.evil import EVIL, TERMINAL, places, put
+from wsgi_contract.policy import MOST_PATTERNS
 from wsgi_contract.report import PodIdentity, dump_report
 from wsgi_operator.answers import VALUES_LIMIT, parse_answer
+from wsgi_operator.core import excess
 from wsgi_operator.core.evidence import Heard, Silence, gather
 from wsgi_operator.core.facts import Facts
 from wsgi_operator.core.notices import event_of, kill_notices
@@ -40,9 +42,7 @@ def answers(draw):
     for path in draw(st.lists(st.one_of(st.sampled_from(USED), st.sampled_from(PLACES)), max_size=6)):
         evil = draw(EVIL)
         change = draw(
-            st.sampled_from(
-                [lambda _, evil=evil: evil, lambda old: (old * 300)[:300] if isinstance(old, list) else old]
-            )
+            st.sampled_from([lambda _, evil=evil: evil, lambda old: (old * 60)[:60] if isinstance(old, list) else old])
         )
         raw = put(raw, path, change)
     return json.dumps(raw).encode()
@@ -93,6 +93,38 @@ def changed(**fields):
     return json.dumps(WHOLE | fields).encode()
 
 
+def longer(path, most):
+    """The report with one thing more in that list than there may be."""
+    return put(WHOLE, path, lambda old: ((old or ["convert"]) * (most + 1))[: most + 1])
+
+
+TOO_MUCH = [
+    (longer(path, most), f"{most} {what}")
+    for path, most, what in [
+        (("settings",), excess.FEW, "settings"),
+        (("workers",), excess.WORKERS, "workers"),
+        (("accept_queue", "listeners"), excess.WORKERS, "listeners"),
+        (("orphans",), excess.ORPHANS, "orphans"),
+        (("incidents",), excess.INCIDENTS, "incidents"),
+        (("incidents", 0, "evidence"), excess.EVIDENCE, "facts behind an incident"),
+        (("kills",), excess.KILLS, "kills"),
+        (("kills", 0, "survivors"), excess.SURVIVORS, "survivors of kills"),
+        (("counts", "restarts"), excess.FEW, "reasons of restarts"),
+        (("counts", "incidents"), excess.FEW, "kinds of incidents"),
+        (("unknowns",), excess.FEW, "things that cannot be seen"),
+        (("policy", "orphan_exempt"), MOST_PATTERNS, "exempt names"),
+        (("findings",), excess.FEW, "findings"),
+        (("shared_sockets",), excess.SOCKETS, "shared sockets"),
+        (("shared_sockets", 0, "holders"), excess.HOLDERS, "holders of shared sockets"),
+        (("requests", "by_status"), excess.STATUSES, "statuses of requests"),
+        (("requests", "durations"), excess.BUCKETS, "buckets of durations"),
+        (("requests", "by_slot"), excess.WORKERS, "slots with requests"),
+        (("requests", "log_lines"), excess.FEW, "levels of a log"),
+        (("in_place", "ordered"), excess.FEW, "settings changed in place"),
+    ]
+]
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
@@ -110,6 +142,7 @@ def changed(**fields):
         (changed(server=WHOLE["server"] | {"cmd_args": "-w 2 " * 2000}), "GUNICORN_CMD_ARGS of more than 8192"),
         (changed(pod={"namespace": "a", "name": TERMINAL, "uid": "x"}), "somebody else answers at its address"),
         ('{"schema": 1}'.encode("utf-16"), "not JSON"),
+        *((json.dumps(raw).encode(), f"cannot be true: it holds more than {words}") for raw, words in TOO_MUCH),
     ],
 )
 def test_what_cannot_be_true_is_silence_with_the_reason(body, words):

@@ -16,6 +16,7 @@ from pydantic_core import SchemaValidator
 from wsgi_contract.report import SCHEMA, Report
 from wsgi_operator.core.clip import clip
 from wsgi_operator.core.evidence import Answer, Heard, Pod, Silence
+from wsgi_operator.core.excess import excess_of
 
 VALUES_LIMIT: Final = 100_000
 """Values in one report. That of 1,000 workers, each with 11 fields, has some 16,000."""
@@ -69,6 +70,8 @@ def parse_answer(pod: Pod, body: bytes) -> Answer:
 
 def impossible(report: Report) -> str | None:
     """What in a report no sidecar of ours says, and would do harm further on; None: nothing."""
+    if (excess := excess_of(report)) is not None:
+        return excess
     counts = report.counts
     totals = [counts.timeouts, *(n for _, n in counts.restarts), *(n for _, n in counts.incidents)]
     if min(totals) < 0:

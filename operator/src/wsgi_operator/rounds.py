@@ -7,7 +7,9 @@ more round.
 
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 from typing import Any, Final
 
 import kopf
@@ -24,7 +26,7 @@ from wsgi_operator.core.image import forbidden
 from wsgi_operator.core.notices import Notice, event_of, in_place_notices, kill_notices
 from wsgi_operator.core.patch import Plan
 from wsgi_operator.core.pods import pods_for
-from wsgi_operator.core.ration import grant
+from wsgi_operator.core.ration import AT_ONCE, grant
 from wsgi_operator.core.record import record_of
 from wsgi_operator.core.roll_notices import roll_notices
 from wsgi_operator.core.rollout import rollout
@@ -33,6 +35,7 @@ from wsgi_operator.core.server import Obstacle, Server, owner_of
 from wsgi_operator.core.status import TRYING_AGAIN, broken_off, cut_down, status_of
 from wsgi_operator.core.times import moment
 from wsgi_operator.core.turned import turned
+from wsgi_operator.core.untold import untold
 from wsgi_operator.core.workload import carries_sidecar
 from wsgi_operator.crd import parse_server
 from wsgi_operator.desk import Body, Desk, Memory
@@ -64,10 +67,10 @@ async def one_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memory: Me
         desk.ring(desk.turns.give(server.uid))
     await _tell_status(desk, body, status_of(server, facts, memory.status, _moment(now)), memory)
     if facts.evidence is not None:
-        notices = (
-            *roll_notices(server, facts, now),
-            *in_place_notices(server, facts.standing, now),
-            *kill_notices(server, facts.evidence, now),
+        notices = chain(
+            roll_notices(server, facts, now),
+            in_place_notices(server, facts.standing, now),
+            kill_notices(server, facts.evidence, now),
         )
         await _tell_events(desk, body, notices, memory)
     ready = next(c for c in memory.status["conditions"] if c["type"] == "Ready")["status"] == "True"
@@ -221,13 +224,17 @@ async def tell_broken_off(desk: Desk, body: Body, memory: Memory, why: kopf.Temp
     memory.status = status
 
 
-async def _tell_events(desk: Desk, body: Body, notices: tuple[Notice, ...], memory: Memory) -> None:
-    events = {event["metadata"]["name"]: event for event in (event_of(notice, body) for notice in notices)}
-    memory.told &= events.keys()
-    untold = [name for name in events if name not in memory.told]
-    granted, memory.ration = grant(memory.ration, len(untold), time.time())
-    for name in untold[:granted]:
-        await desk.cluster.post_event(events[name])
+async def _tell_events(desk: Desk, body: Body, notices: Iterable[Notice], memory: Memory) -> None:
+    """Post what is untold, as far as it is granted; what is not granted has no Event made."""
+    found = untold(notices, body["metadata"]["name"], memory.told, AT_ONCE)
+    memory.told &= found.names
+    granted, memory.ration = grant(memory.ration, len(found.first), time.time())
+    for name, notice in found.first[:granted]:
+        try:
+            await desk.cluster.post_event(event_of(notice, body))
+        except Refused as error:  # a quota, a namespace that ends: the status tells it all the same
+            about = {"event": "event-refused", "object": f"{body['metadata']['namespace']}/{body['metadata']['name']}"}
+            log.info("the API server refuses the Event %s: %s", name, error, extra=about)
         memory.told.add(name)
 
 

@@ -6,7 +6,7 @@ operator makes the same names, and the API server refuses the second.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -43,7 +43,7 @@ class Notice:
         pod: the pod it is about; None: the WSGIServer.
         kind: how Kubernetes ranks it.
         reason: CamelCase, for programs.
-        note: for people.
+        note: for people; a stranger's words, until it is an Event.
         at: Unix seconds at which it happened.
     """
 
@@ -54,20 +54,21 @@ class Notice:
     note: str
     at: float
 
-    def name(self, about: str) -> str:
-        """The Event's name: the object's, and a digest of the key."""
+    def name(self, server: str) -> str:
+        """The Event's name: the pod's or, if it is about none, the WSGIServer's, and a digest of the key."""
+        about = server if self.pod is None else self.pod.name
         key = self.key.encode(errors="backslashreplace")  # a pod may say halves of surrogate pairs
         return f"{about[:200]}.{hashlib.sha256(key).hexdigest()[:16]}"
 
 
-def kill_notices(server: Server, evidence: Evidence, now: float) -> tuple[Notice, ...]:
-    """What to tell of the kills in the reports."""
+def kill_notices(server: Server, evidence: Evidence, now: float) -> Iterator[Notice]:
+    """What to tell of the kills in the reports, one after the other: there may be thousands."""
     recent = ((pod, kill) for pod, kill in evidence.kills() if abs(now - kill.at) < HORIZON_S)
     told = ((pod, kill) for pod, kill in recent if kill.outcome in _REASONS)
-    return tuple(notice for pod, kill in told for notice in _kill(server, pod, kill))
+    return (notice for pod, kill in told for notice in _kill(server, pod, kill))
 
 
-def _kill(server: Server, pod: Pod, kill: Kill) -> Iterable[Notice]:
+def _kill(server: Server, pod: Pod, kill: Kill) -> Iterator[Notice]:
     identity = f"{pod.uid}/{kill.id}/{kill.at:.3f}"
     reason = _TARGETS[kill.target] if kill.outcome == "killed" else _REASONS[kill.outcome]
     note = f"{kill.reason}: {kill.message}{_end(kill)}"
@@ -77,7 +78,7 @@ def _kill(server: Server, pod: Pod, kill: Kill) -> Iterable[Notice]:
             pod=about,
             kind="Normal" if kill.outcome == "spared" else "Warning",
             reason=reason,
-            note=clip(words),
+            note=words,
             at=kill.at,
         )
 
@@ -101,7 +102,7 @@ def in_place_notices(server: Server, standing: Standing | None, now: float) -> t
             pod=None,
             kind="Normal" if standing.phase == "Applied" else "Warning",
             reason=reason,
-            note=clip(f"{server.kind} {server.workload}, in place: {words}: {standing.reason}"),
+            note=f"{server.kind} {server.workload}, in place: {words}: {standing.reason}",
             at=standing.at,
         ),
     )
@@ -136,11 +137,11 @@ def event_of(notice: Notice, server: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": notice.name(about["name"]), "namespace": metadata["namespace"]},
+        "metadata": {"name": notice.name(metadata["name"]), "namespace": metadata["namespace"]},
         "involvedObject": about | {"namespace": metadata["namespace"]},
         "type": notice.kind,
         "reason": notice.reason,
-        "message": notice.note,
+        "message": clip(notice.note),
         "firstTimestamp": at,
         "lastTimestamp": at,
         "count": 1,

@@ -6,7 +6,6 @@ it tells of, so whoever tells it again makes the same name, and the API server r
 
 from typing import Final
 
-from wsgi_operator.core.clip import clip
 from wsgi_operator.core.facts import Facts
 from wsgi_operator.core.notices import HORIZON_S, Notice
 from wsgi_operator.core.record import all_told
@@ -35,7 +34,7 @@ def _change(server: Server, facts: Facts, now: float) -> Notice | None:
         pod=None,
         kind="Normal",
         reason="Injected" if first else "SettingsChanged",
-        note=clip(f"{server.kind} {server.workload} rolls: {words}"),
+        note=f"{server.kind} {server.workload} rolls: {words}",
         at=at,
     )
 
@@ -49,7 +48,7 @@ def _undone(server: Server, facts: Facts, now: float) -> Notice | None:
         pod=None,
         kind="Warning",
         reason="RolledBack",
-        note=clip(f"{server.kind} {server.workload}: {undone_words(undone)}"),
+        note=f"{server.kind} {server.workload}: {undone_words(undone)}",
         at=roll.began,
     )
 
@@ -65,6 +64,6 @@ def _hazards(server: Server, facts: Facts) -> Notice | None:
         pod=None,
         kind="Warning",
         reason="RollLosesRequests",
-        note=clip(f"{server.kind} {server.workload} rolls, and requests will be lost: {words}"),
+        note=f"{server.kind} {server.workload} rolls, and requests will be lost: {words}",
         at=roll.began,
     )

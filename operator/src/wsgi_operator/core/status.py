@@ -161,8 +161,8 @@ def _saturation(evidence: Evidence | None, before: str | None) -> str | None:
 
 
 def _incidents(evidence: Evidence) -> dict[str, Any]:
-    lines = []
-    for pod, incident in evidence.incidents()[:_INCIDENTS]:
+    lines, found = [], evidence.incidents()
+    for pod, incident in found[:_INCIDENTS]:
         line = {"pod": pod.name, "kind": incident.kind, "summary": incident.summary, "action": incident.action}
         optional = {
             "since": moment(incident.since),
@@ -172,7 +172,7 @@ def _incidents(evidence: Evidence) -> dict[str, Any]:
         lines.append({k: clip(v) for k, v in (line | optional).items() if v is not None})
     counts = [answer.report.counts for answer in evidence.heard]
     return {
-        "open": sum(incident.ended_at is None for _, incident in evidence.incidents()),
+        "open": sum(incident.ended_at is None for _, incident in found),
         "total": min(sum(count for one in counts for _, count in one.incidents), _COUNTABLE),
         "kills": sum(kill.outcome in ("killed", "survived") for _, kill in evidence.kills()),
         "recent": lines,
