@@ -229,3 +229,43 @@ def test_large_answers_wait_for_one_another_and_all_are_heard():
             return await Reports(timeout_s=20).read(pods, port)
 
     assert {type(answer) for answer in asyncio.run(run())} == {Heard}
+
+
+def test_large_answers_that_come_together_are_read_one_at_a_time():
+    told = GOOD + b" " * 200_000
+    answer = b"HTTP/1.0 200 OK\r\n\r\n" + told
+    turns, heard_at, waiting = 0, [], []
+
+    async def talk(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer[:-1])
+        await writer.drain()
+        waiting.append(writer)
+        if len(waiting) == 20:
+            await asyncio.sleep(0.1)
+            for each in waiting:
+                each.write(answer[-1:])
+                each.close()
+
+    async def turning():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def one(reports, port, name):
+        answer = (await reports.read([pod(name, ip="127.0.0.1")], port))[0]
+        heard_at.append(turns)
+        return answer
+
+    async def run():
+        reports = Reports(timeout_s=20)
+        server = await asyncio.start_server(talk, "127.0.0.1", 0)
+        async with server:
+            port, others = server.sockets[0].getsockname()[1], asyncio.create_task(turning())
+            answers = await asyncio.gather(*(one(reports, port, f"web-{number}") for number in range(20)))
+            others.cancel()
+        return answers
+
+    assert {type(answer) for answer in asyncio.run(run())} == {Heard}
+    assert len(set(heard_at)) == 20
