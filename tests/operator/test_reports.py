@@ -11,7 +11,7 @@ from aiohttp import web
 from wsgi_contract.report import SCHEMA, PodIdentity, dump_report
 from wsgi_operator.answers import parse_answer
 from wsgi_operator.core.evidence import Heard, Silence
-from wsgi_operator.reports import LARGE_AT_ONCE, Reports
+from wsgi_operator.reports import LARGE_AT_ONCE, LOOK_LIMIT, Reports
 from wsgi_operator.testing import incident, kill, pod, report
 
 GOOD = dump_report(report(incidents=(incident(),), kills=(kill(),))).encode()
@@ -221,14 +221,15 @@ def test_an_answer_that_breaks_off_is_silence_that_says_so():
 
 def test_large_answers_wait_for_one_another_and_all_are_heard():
     async def handler(_):
-        return web.Response(body=GOOD + b" " * 400_000)
+        return web.Response(body=GOOD + b" " * 140_000)
 
     async def run():
         async with served(handler) as port:
-            pods = [pod(f"web-{n}", ip="127.0.0.1") for n in range(3 * LARGE_AT_ONCE)]
-            return await Reports(timeout_s=20).read(pods, port)
+            pods = [pod(f"web-{n}", ip="127.0.0.1") for n in range(12)]
+            reports = Reports(timeout_s=20)
+            return await asyncio.gather(*(reports.read(pods, port) for _ in range(LARGE_AT_ONCE // 6)))
 
-    assert {type(answer) for answer in asyncio.run(run())} == {Heard}
+    assert {type(answer) for look in asyncio.run(run()) for answer in look} == {Heard}
 
 
 def test_large_answers_that_come_together_are_read_one_at_a_time():
@@ -269,3 +270,22 @@ def test_large_answers_that_come_together_are_read_one_at_a_time():
 
     assert {type(answer) for answer in asyncio.run(run())} == {Heard}
     assert len(set(heard_at)) == 20
+
+
+def test_large_reports_of_one_look_have_a_bound_together_and_small_ones_are_heard_beside_them():
+    async def large(_):
+        return web.Response(body=GOOD + b" " * (900_000 - len(GOOD)))
+
+    async def run():
+        reports = Reports(timeout_s=20)
+        async with served(large) as port, served(good) as other:
+            pods = [pod(f"web-{n}", ip="127.0.0.1") for n in range(30)]
+            looks = [await reports.read(pods, port) for _ in range(2)]
+            return looks, await reports.read(pods, other)
+
+    looks, small = asyncio.run(run())
+    for answers in looks:
+        silent = [answer for answer in answers if isinstance(answer, Silence)]
+        assert len(silent) == 30 - LOOK_LIMIT // 900_000
+        assert "sends more than 131072 bytes, as other pods do, and all together may send 8 MiB" in silent[0].reason
+    assert {type(answer) for answer in small} == {Heard}

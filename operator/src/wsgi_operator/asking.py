@@ -10,6 +10,7 @@ questions a second where 10,000 pods are looked at every ten seconds.
 
 import asyncio
 import re
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -83,7 +84,7 @@ class _Hearing(asyncio.Protocol):
 
 
 async def ask(
-    address: str, port: int, path: str, *, token: str | None, limit: int, large: asyncio.Semaphore
+    address: str, port: int, path: str, *, token: str | None, limit: int, large: AbstractAsyncContextManager[None]
 ) -> Answered:
     """GET a path.
 
@@ -93,7 +94,7 @@ async def ask(
         path: with its slash.
         token: shown as a bearer's; None: none is shown.
         limit: bytes that the body may have.
-        large: the places for answers that are not small.
+        large: the place for an answer that is not small.
 
     Raises:
         AnswerError: what came is no answer.
