@@ -161,7 +161,7 @@ def test_a_good_record_is_borne_and_nothing_of_it_is_lost():
 
 
 @given(texts=notes())
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_whatever_somebody_changes_in_our_annotations_the_round_goes_on(texts):
     borne(with_notes(**texts))
 
