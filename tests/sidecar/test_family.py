@@ -102,6 +102,36 @@ def test_during_an_upgrade_the_old_master_is_taken_while_it_has_workers() -> Non
     assert (family.master.id.pid, workers(family)) == (200, {1: 201})
 
 
+def test_what_a_hook_started_gives_way_to_the_one_that_started_it_once_that_has_workers() -> None:
+    nested, below = child(200, None, heartbeats=(heartbeat(7),)), child(201, 7, ppid=200, started=9001)
+    early = seen(master(), nested, below)
+    assert early.master.id.pid == 200
+    late = seen(master(1), child(101, 1), nested, below, before=early)
+    assert (late.master.id.pid, workers(late)) == (100, {1: 101})
+
+
+def test_what_a_hook_started_through_a_shell_is_not_taken_either() -> None:
+    shell = process(190, ppid=100, name="sh", command=("sh", "-c", "gunicorn admin:app"))
+    nested = child(200, None, ppid=190, heartbeats=(heartbeat(7),))
+    below = child(201, 7, ppid=200, started=9001)
+    assert seen(master(), shell, nested, below).master.id.pid == 100
+
+
+def test_while_a_successor_serves_its_line_is_kept_whoever_else_is_there() -> None:
+    successor = child(200, None, heartbeats=(heartbeat(7),), started=9000)
+    grandchild = child(201, 7, ppid=200, started=9001)
+    upgraded = seen(master(), successor, grandchild)
+    older = process(80, ppid=0, started=3000)
+    assert seen(older, process(81, ppid=80), master(), successor, grandchild, before=upgraded).master.id.pid == 200
+
+
+def test_a_successor_stays_the_master_while_neither_it_nor_the_old_one_has_workers() -> None:
+    successor = child(200, None, heartbeats=(heartbeat(7),), started=9000)
+    grandchild = child(201, 7, ppid=200, started=9001)
+    upgraded = seen(master(), successor, grandchild)
+    assert seen(master(), replace(successor, heartbeats=()), before=upgraded).master.id.pid == 200
+
+
 # Workers
 
 

@@ -125,7 +125,7 @@ def family_of(
     adopter: int | None = None,
 ) -> Family:
     """The family of a gunicorn's master that was found; arguments as those of `gather`."""
-    master, owned = _serving(master, kinship)
+    master, owned = _serving(master, kinship, before)
     if before is not None and before.master.id != master.id:
         before = None
     listeners = _server_listeners(snapshot, master, [process for process, _ in owned])
@@ -154,16 +154,16 @@ def family_of(
 _Owned = tuple[Process, HeartbeatFile | None]
 
 
-def _serving(master: Process, kinship: Kinship) -> tuple[Process, list[_Owned]]:
-    """The master with its workers; its successor with its own, where the old master has none left (USR2)."""
+def _serving(master: Process, kinship: Kinship, before: Family | None) -> tuple[Process, list[_Owned]]:
+    """The master with its workers; its successor, where only that one has some (USR2); else whoever it was before."""
     owned = _owned(master, kinship)
     if owned:
         return master, owned
-    for child in kinship.children(master):
-        theirs = _owned(child, kinship) if is_candidate(child) else []
-        if theirs:
-            return child, theirs
-    return master, owned
+    heirs = [child for child in kinship.children(master) if is_candidate(child)]
+    for heir in heirs:
+        if theirs := _owned(heir, kinship):
+            return heir, theirs
+    return next((heir for heir in heirs if before is not None and heir.id == before.master.id), master), []
 
 
 def _owned(master: Process, kinship: Kinship) -> list[_Owned]:

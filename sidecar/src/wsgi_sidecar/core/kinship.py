@@ -42,6 +42,12 @@ class Kinship:
             yield above
             above = self.parent(above)
 
+    def is_within(self, process: Process, pid: int | None) -> bool:
+        """Whether it is the process with that pid, or below it; None: anywhere."""
+        if pid is None or process.id.pid == pid:
+            return True
+        return any(ancestor.id.pid == pid for ancestor in self.ancestors(process))
+
     def descendants(self, process: Process) -> tuple[Process, ...]:
         """All below it, children before their parents: the order in which a tree can be ended."""
         if process.id.pid not in self._children:

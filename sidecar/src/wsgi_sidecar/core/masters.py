@@ -1,13 +1,16 @@
-"""Which process is the server's master.
+"""Which process is a gunicorn's master.
 
-In: the processes of one look. Out: the master, or None. Rule: the oldest gunicorn that no other gunicorn started and
-that has started gunicorns itself.
+In: the processes of one look. Out: the masters, or the one that is taken. Rule: the oldest gunicorn that has no other
+above it and that has started gunicorns itself. One below another, at whatever depth, is that one's own business: its
+successor in an upgrade, or what a hook of its started.
 
 During an upgrade (USR2) the new master is a child of the old one. The old one is taken as long as it has workers, for
 it still answers requests, and its owner has not decided yet; see `family`, which steps down to the new one when the old
-has no worker left. Orphans carry gunicorn's command line, too, and hang below process 1: they are younger than their
-master, and rarely have gunicorns below them, hence the order of preference.
+has no worker left, and up again once it has. Orphans carry gunicorn's command line, too, and hang below process 1: they
+are younger than their master, and rarely have gunicorns below them, hence the order of preference.
 """
+
+from collections.abc import Collection
 
 from wsgi_contract.report import ProcessId
 from wsgi_sidecar.core.command import role
@@ -24,14 +27,21 @@ def find_master(
         processes: all of the look.
         kinship: of the same processes.
         within: pid of a process that must be the master or above it; None allows any.
-        preferred: the master of the look before: stays it while it lives, whatever else there is.
+        preferred: the master of the look before: see `eldest`.
     """
+    candidates = [process for process in processes if is_candidate(process) and kinship.is_within(process, within)]
+    return eldest([each for each in candidates if is_outermost(each, kinship, within)], kinship, preferred)
+
+
+def eldest(masters: Collection[Process], kinship: Kinship, preferred: ProcessId | None = None) -> Process | None:
+    """The one that is taken of several masters: that of the look before, or whom it hangs below; else the oldest."""
     known = kinship.find(preferred.pid) if preferred else None
-    if known and known.id == preferred and is_candidate(known) and _is_within(known, kinship, within):
-        return known
-    candidates = [process for process in processes if is_candidate(process) and _is_within(process, kinship, within)]
-    tops = (process for process in candidates if not _is_started_by_gunicorn(process, kinship))
-    return min(tops, key=lambda process: _preference(process, kinship), default=None)
+    if known is not None and known.id == preferred:
+        line = {known.id, *(ancestor.id for ancestor in kinship.ancestors(known))}
+        kept = next((master for master in masters if master.id in line), None)
+        if kept is not None:
+            return kept
+    return min(masters, key=lambda process: _preference(process, kinship), default=None)
 
 
 def is_candidate(process: Process) -> bool:
@@ -39,15 +49,16 @@ def is_candidate(process: Process) -> bool:
     return role(process.command) in ("gunicorn", "master") and process.state != "Z"
 
 
-def _is_within(process: Process, kinship: Kinship, within: int | None) -> bool:
-    if within is None or process.id.pid == within:
+def is_outermost(process: Process, kinship: Kinship, within: int | None = None) -> bool:
+    """Whether no other gunicorn stands above it; whatever is above `within` does not count."""
+    if process.id.pid == within:
         return True
-    return any(ancestor.id.pid == within for ancestor in kinship.ancestors(process))
-
-
-def _is_started_by_gunicorn(process: Process, kinship: Kinship) -> bool:
-    parent = kinship.parent(process)
-    return parent is not None and is_candidate(parent)
+    for ancestor in kinship.ancestors(process):
+        if is_candidate(ancestor):
+            return False
+        if ancestor.id.pid == within:
+            break
+    return True
 
 
 def _preference(process: Process, kinship: Kinship) -> tuple[bool, int, int]:
