@@ -73,6 +73,14 @@ def test_of_a_server_that_is_watched_only_nothing_is_ended(target: str) -> None:
     assert (decision.verb, decision.reason) == ("wait", "it is watched only")
 
 
+def test_one_that_was_asked_to_end_is_not_ended_once_its_server_may_not_be_touched() -> None:
+    seen = replace(family(worker(1), worker(2)), untouchable="it may be another's")
+    asked = {worker(1).process.id: MONOTONIC - 60}
+    scene = Scene(family=seen, policy=Policy(), past=(), monotonic=MONOTONIC, asked=asked)
+    (decision,) = decide([case(gentle_s=32.0)], scene)
+    assert (decision.verb, decision.reason) == ("wait", "it may be another's")
+
+
 def test_what_no_kill_cures_is_not_killed() -> None:
     assert verbs(case(target=None)) == ["wait"]
 

@@ -95,6 +95,8 @@ def _asking(case: Case) -> str:
 
 
 def _after_asking(case: Case, scene: Scene) -> Decision:
+    if scene.family.untouchable is not None:
+        return Decision(case=case, verb="wait", reason=scene.family.untouchable)
     gentle_s = case.fault.gentle_s or 0.0
     if scene.monotonic - scene.asked[case.fault.process] < gentle_s:
         return Decision(case=case, verb="wait", reason=_asking(case))
