@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from wsgi_contract.in_place import InPlaceOrder, dump_order
 from wsgi_contract.report import ProcessId
 from wsgi_contract.settings import Wanted
 from wsgi_sidecar.changing import Changing
@@ -38,6 +39,19 @@ def master() -> Iterator[tuple[subprocess.Popen[str], ProcessId]]:
             yield child, seen.id
         finally:
             child.kill()
+
+
+def test_an_order_is_refused_while_it_is_in_doubt_whose_server_it_is(tmp_path: Path) -> None:
+    order = tmp_path / "order.json"
+    order.write_text(dump_order(InPlaceOrder(id="a", settings=Wanted(workers=3), within_s=5.0)))
+    with master() as (child, who):
+        changing = Changing(OrderFile(order), None, ServerFiles())
+        server = process(who.pid, started=who.started, command=("gunicorn", "app:app"))
+        told = changing.go(family(worker(1), master=server, doubt="it may be another's"), (), AT)
+        assert (told.in_place.state, told.in_place.reason) == ("Refused", "it may be another's")
+        assert (told.in_place.means, told.in_place.obstacle) == ("none", "it may be another's")
+        os.kill(child.pid, signal.SIGTERM)
+        assert child.communicate()[0] == ""
 
 
 def test_a_server_that_reads_no_file_of_ours_is_never_told_to_reload(tmp_path: Path) -> None:

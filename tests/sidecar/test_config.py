@@ -48,6 +48,13 @@ def test_an_empty_variable_says_nothing() -> None:
     assert parsed("watch", WSGI_SIDECAR_PORT="", WSGI_SIDECAR_POLICY_FILE="").port == names.SIDECAR_PORT
 
 
+def test_the_container_is_what_the_operator_says_and_only_for_a_server_that_somebody_else_started() -> None:
+    assert parsed("watch", WSGI_SIDECAR_SERVER_CONTAINER="web").container == "web"
+    assert parsed("watch", "--container", "shop", WSGI_SIDECAR_SERVER_CONTAINER="web").container == "shop"
+    assert parsed("watch").container is None
+    assert parsed("run", "--", "gunicorn", WSGI_SIDECAR_SERVER_CONTAINER="web").container is None
+
+
 def test_dry_run_and_pid() -> None:
     config = parsed("watch", "--pid", "4242", "--dry-run", "--host", "::1")
     assert (config.pid, config.dry_run, config.host) == (4242, True, "::1")

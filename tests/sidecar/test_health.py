@@ -50,6 +50,9 @@ FROZEN_1 = incident("frozen-worker", 101)
         pytest.param(
             seen(worker(1), incidents=(incident("stuck-arbiter", 100),)), (False, True, True), id="stuck arbiter"
         ),
+        pytest.param(
+            seen(worker(1), incidents=(FROZEN_1,), doubt="it may be another's"), (True, False, True), id="in doubt"
+        ),
         pytest.param(GONE, (False, False, False), id="gone"),
     ],
 )

@@ -75,6 +75,15 @@ def test_it_is_written_with_what_to_go_back_to_and_told_once() -> None:
     assert story.verbs(3) == []
 
 
+def test_while_it_is_in_doubt_whose_server_it_is_an_order_under_way_waits() -> None:
+    """It may be written and told by then; the next signal could go to another's."""
+    story = Story(lever=SIGNALS, order=InPlaceOrder(id="a", settings=Wanted(workers=4), within_s=20.0))
+    assert story.verbs(2) == ["more"]
+    assert story.verbs(30, doubt="it may be another's") == []
+    assert story.verbs(1, master=process(300), doubt="it may be another's") == []
+    assert story.journal.state == "Verifying"
+
+
 def test_it_is_applied_when_a_whole_new_generation_has_stayed() -> None:
     story = Story()
     story.look()

@@ -103,6 +103,21 @@ def one(table: ProcessTable, pid: int, name: str) -> Process | None:
     return seen if seen and seen.name == name and seen.command else None
 
 
+@pytest.mark.needs_root("mount")
+@pytest.mark.parametrize(("program", "expected"), [("gunicorn", "web"), ("sleep", None)])
+def test_the_container_of_whoever_could_lead_a_server_is_told_by_the_kubelets_mount(
+    table: ProcessTable, closing: contextlib.ExitStack, tmp_path: Path, program: str, expected: str | None
+) -> None:
+    last_words = tmp_path / "pods" / "a45f" / "containers" / "web" / "8f8d"
+    last_words.parent.mkdir(parents=True)
+    last_words.touch()
+    (tmp_path / "log").touch()
+    script = f"mount --bind {last_words} {tmp_path}/log && exec -a {program} sleep 600"
+    child = start(closing, "unshare", "--mount", "--propagation", "private", "bash", "-c", script)
+    seen = eventually("it runs", lambda: (p := table.read().get(child.pid)) and p.command[:1] == (program,) and p)
+    assert seen.container == expected
+
+
 def test_a_zombie_has_no_command(table: ProcessTable, closing: contextlib.ExitStack) -> None:
     child = start(closing)
     before = table.read()[child.pid]

@@ -16,7 +16,7 @@ from wsgi_contract.servers.uwsgi import has_master, strange_listeners
 from wsgi_contract.servers.uwsgi_options import Sources, options_given
 from wsgi_sidecar.core.kinship import Kinship
 from wsgi_sidecar.core.snapshot import Listener, Process
-from wsgi_sidecar.core.uwsgi_family import UwsgiKin, UwsgiRole, arguments, find_kin, role, worker_number
+from wsgi_sidecar.core.uwsgi_family import UwsgiKin, UwsgiRole, arguments, kin_of, role, worker_number
 from wsgi_sidecar.process_table import ProcessTable
 from wsgi_sidecar.sockets import SocketTable
 
@@ -61,9 +61,9 @@ def a_process(pid: int, ppid: int, command: tuple[str, ...] = UWSGI, listeners: 
     )  # fmt: skip
 
 
-def kin_of(*processes: Process, told: bool | None = True, strange: tuple[str, ...] = ()) -> UwsgiKin | None:
+def kin(*processes: Process, told: bool | None = True, strange: tuple[str, ...] = ()) -> UwsgiKin:
     listeners = [Listener(inode=inode, address=f"0.0.0.0:{inode}", queue=0, backlog=1) for inode in (80, 81, 82)]
-    return find_kin(processes, Kinship(processes), has_master=told, listeners=listeners, strange=strange)
+    return kin_of(processes[0], Kinship(processes), has_master=told, listeners=listeners, strange=strange)
 
 
 def pids(processes: tuple[Process, ...]) -> list[int]:
@@ -71,7 +71,7 @@ def pids(processes: tuple[Process, ...]) -> list[int]:
 
 
 def test_workers_are_those_who_hold_a_socket_that_is_the_workers() -> None:
-    kin = kin_of(
+    found = kin(
         a_process(5, 1, listeners={80, 81, 82}),
         a_process(6, 5, listeners={80}),
         a_process(7, 5, listeners=set()),
@@ -80,31 +80,23 @@ def test_workers_are_those_who_hold_a_socket_that_is_the_workers() -> None:
         a_process(10, 5, ("sh",)),
         strange=("0.0.0.0:81", "0.0.0.0:82"),
     )
-    assert kin is not None
-    assert (kin.master.id.pid, pids(kin.workers), pids(kin.helpers), kin.certain) == (5, [6, 9], [7, 8], True)
+    assert (found.master.id.pid, pids(found.workers), pids(found.helpers), found.certain) == (5, [6, 9], [7, 8], True)
 
 
 def test_titles_tell_what_sockets_cannot() -> None:
     titles = ("uWSGI master", "uWSGI worker 1", "uWSGI http 1")
-    kin = kin_of(*(a_process(5 + n, 5 if n else 1, (title,)) for n, title in enumerate(titles)))
-    assert kin is not None
-    assert (pids(kin.workers), pids(kin.helpers), kin.certain) == ([6], [7], True)
+    found = kin(*(a_process(5 + n, 5 if n else 1, (title,)) for n, title in enumerate(titles)))
+    assert (pids(found.workers), pids(found.helpers), found.certain) == ([6], [7], True)
 
 
 def test_where_nothing_tells_all_children_are_taken_and_it_is_said() -> None:
-    kin = kin_of(a_process(5, 1), a_process(6, 5))
-    assert kin is not None
-    assert (pids(kin.workers), kin.certain) == ([6], False)
+    found = kin(a_process(5, 1), a_process(6, 5))
+    assert (pids(found.workers), found.certain) == ([6], False)
 
 
 def test_without_master_the_first_worker_is_the_parent() -> None:
-    kin = kin_of(a_process(5, 1, listeners={80}), a_process(6, 5, listeners={80}), told=False)
-    assert kin is not None
-    assert (kin.master.id.pid, pids(kin.workers)) == (5, [5, 6])
-
-
-def test_without_a_uwsgi_there_is_no_kin() -> None:
-    assert kin_of(a_process(5, 1, ("python",))) is None
+    found = kin(a_process(5, 1, listeners={80}), a_process(6, 5, listeners={80}), told=False)
+    assert (found.master.id.pid, pids(found.workers)) == (5, [5, 6])
 
 
 def look(server: Uwsgi) -> UwsgiKin | None:
@@ -115,15 +107,15 @@ def look(server: Uwsgi) -> UwsgiKin | None:
     processes = tuple(replace(process, listeners=frozenset(held(pid) & inodes)) for pid, process in seen.items())
     command = next(arguments(process.command) for process in processes if process.id.pid == server.pid)
     given = options_given(Sources(command_line=command, environment=tuple(server.environment().items())))
-    kin = find_kin(
-        processes,
+    master = next(process for process in processes if process.id.pid == server.pid)
+    seen_kin = kin_of(
+        master,
         Kinship(processes),
         has_master=has_master(given),
         listeners=listeners,
         strange=strange_listeners(given),
-        within=server.pid,
     )
-    return kin if kin and kin.workers else None
+    return seen_kin if seen_kin.workers else None
 
 
 def held(pid: int) -> set[int]:

@@ -108,6 +108,8 @@ class Changing:
     ) -> tuple[Lever | None, Live | None]:
         if family is None:
             return None, None
+        if family.doubt is not None:
+            return Lever(means="none", obstacle=family.doubt), None
         if family.kind == "gunicorn":
             return gunicorn_lever(family, self._files.read(family.master), settings, self._folder)
         if family.kind == "uwsgi":

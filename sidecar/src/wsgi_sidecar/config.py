@@ -47,6 +47,7 @@ class Config:
         command: `run` starts the server as our child, `watch` attaches to one.
         server: `run`: the server's own command line.
         pid: `watch`: the master, or a process above it; None looks for it.
+        container: `watch`: name of the container whose server is meant; None: nobody said.
         host: address of the port; empty for all interfaces.
         port: 0 for any free one.
         scan_interval_s: seconds between two looks.
@@ -75,6 +76,7 @@ class Config:
     statsd: StatsdSettings | None = None
     grace_s: float | None = None
     order_file: Path | None = None
+    container: str | None = None
     in_place: Path | None = None
 
 
@@ -96,6 +98,7 @@ def parse_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Co
         command=given.command,
         server=server,
         pid=said.whole("--pid", None, (1, 2**22)) if given.command == "watch" else None,
+        container=said.text("--container", names.ENV_SERVER_CONTAINER) if given.command == "watch" else None,
         host=_host(given.host, environment),
         port=_or(said.whole("--port", names.ENV_PORT, (0, 65535)), names.SIDECAR_PORT),
         scan_interval_s=_or(said.number("--scan-interval", names.ENV_SCAN_INTERVAL, (0.1, 60)), SCAN_INTERVAL_S),

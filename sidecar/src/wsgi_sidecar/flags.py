@@ -101,6 +101,10 @@ def make_parser() -> argparse.ArgumentParser:
         description="Finds the server's master among the processes it can see, and waits while there is none.",
     )
     watch.add_argument("--pid", metavar="N", help="the master, or a process above it; ends when that process ends")
+    watch.add_argument(
+        "--container", metavar="NAME",
+        help=f"the container whose server is meant, if several have one [${names.ENV_SERVER_CONTAINER}, none]",
+    )  # fmt: skip
     for command in (run, watch):
         for flag, value, meaning in COMMON:
             command.add_argument(flag, metavar=value, help=meaning)

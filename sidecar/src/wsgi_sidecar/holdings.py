@@ -302,6 +302,7 @@ def _told(
         gid=seen.gid,
         started_at=seen.started_at,
         session=seen.session,
+        container=seen.container,
         fd_count=files.count_at_scan,
         heartbeats=tuple(beats[inode] for inode in files.heartbeat_inodes if inode in beats),
         listeners=None if listening is None else files.sockets & listening,

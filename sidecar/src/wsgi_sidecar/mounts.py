@@ -1,12 +1,20 @@
 """Which file systems a process sees, and where: /proc/PID/mountinfo, read for another process.
 
-In: the /proc folder of a process. Out: `Mount` values, and the type of the file system under an open file. Rule: paths
+In: the /proc folder of a process. Out: `Mount` values, the type of the file system under an open file, the name of the
+process's container. Rule: paths
 are the process's own; whoever opens one goes through /proc/PID/root.
 """
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+_KUBELETS: Final = re.compile(
+    rb"^\d+ \d+ \d+:\d+ \S*/pods/[^/\s]+/containers/([^/\s]+)/[^/\s]+(?://deleted)? ", re.MULTILINE
+)
+"""The file for a container's last words (`terminationMessagePath`), which the kubelet mounts into every one: pod's uid
+and container's name stand in its path on the node, whatever its path in the container, and whichever the runtime."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +58,16 @@ def parse_mount(line: str) -> Mount | None:
         return None
     options = tuple(right[2].split(","))
     return Mount(id=int(left[0]), root=_unescaped(left[3]), path=_unescaped(left[4]), kind=right[0], options=options)
+
+
+def container_named(mountinfo: bytes) -> str | None:
+    """The container of whoever has these mounts; None where none of the kubelet's tells, or several disagree.
+
+    >>> container_named(b"9 8 253:1 /var/lib/kubelet/pods/a45f/containers/web/8f8d /dev/termination-log rw - ext4 x rw")
+    'web'
+    """
+    names = set(_KUBELETS.findall(mountinfo))
+    return names.pop().decode(errors="replace") if len(names) == 1 else None
 
 
 def filesystem_under(process: Path, fd: int) -> str | None:

@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Final
 
 from wsgi_contract.report import ProcessId
+from wsgi_sidecar.core.adopted import find_adopted
 from wsgi_sidecar.core.kinship import Kinship
-from wsgi_sidecar.core.leaders import find_leader
 from wsgi_sidecar.core.snapshot import Closeup, Listener, Snapshot, Thread
 from wsgi_sidecar.holdings import Holdings
 from wsgi_sidecar.process_table import ProcessTable
@@ -56,19 +56,20 @@ class ProcReader:
         self._holdings.close()
         self._turns.close()
 
-    def look(self, within: int | None = None, *, afresh: bool = False) -> Snapshot:
+    def look(self, within: int | None = None, *, container: str | None = None, afresh: bool = False) -> Snapshot:
         """Take one look.
 
         Args:
             within: pid of a process that is the server's master or above it; None looks for the master everywhere.
+            container: name of the server's container; None: nobody said.
             afresh: ask for all connections, not only where somebody's number of files changed.
         """
         at, monotonic = time.time(), time.monotonic()
         processes = self._table.read()
         everybody = tuple(processes.values())
         kinship = Kinship(everybody)
-        leader = find_leader(everybody, kinship, within=within, preferred=self._master)
-        master = leader.process if leader else None
+        found = find_adopted(everybody, kinship, within=within, container=container, preferred=self._master)
+        master = found.leader.process if found else None
         self._master = master.id if master else None
         listeners: tuple[Listener, ...] | None = ()
         if master is None:

@@ -66,6 +66,11 @@ class Said:
             raise ConfigError(f"{who} is {text!r}; it may be {' or '.join(FORMATS)}")
         return chosen
 
+    def text(self, flag: str, variable: str) -> str | None:
+        """A text as it is; None where nobody said one."""
+        found = self._find(flag, variable)
+        return found[1] if found else None
+
     def path(self, flag: str, variable: str) -> Path | None:
         """A path; None where nobody said one."""
         found = self._find(flag, variable)

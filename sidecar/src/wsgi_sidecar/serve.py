@@ -149,6 +149,7 @@ def _ground(config: Config, reader: ProcReader, within: int | None, adopter: int
         within=within,
         adopter=adopter,
         grace_s=config.grace_s,
+        container=config.container,
         changing=Changing(OrderFile(config.order_file), config.in_place, files) if config.order_file else None,
     )
 

@@ -17,6 +17,7 @@ from wsgi_contract.report import Kill, ProcessId, Unknown
 from wsgi_sidecar import log
 from wsgi_sidecar.changing import Changing
 from wsgi_sidecar.core.account import Ledger, Step, account, account_failure
+from wsgi_sidecar.core.adopted import passed_over
 from wsgi_sidecar.core.asking import Asked, ended_gently
 from wsgi_sidecar.core.circumstances import Circumstances
 from wsgi_sidecar.core.departures import Departure, Last, Marks, departures
@@ -32,6 +33,7 @@ from wsgi_sidecar.core.served import undercounted
 from wsgi_sidecar.core.snapshot import Closeup, Snapshot
 from wsgi_sidecar.core.stacks import Stacks, render
 from wsgi_sidecar.core.telling import Teller, View, tell
+from wsgi_sidecar.core.unknowns import tell_doubt
 from wsgi_sidecar.ends import Ends
 from wsgi_sidecar.exchanges import ExchangeReader
 from wsgi_sidecar.hearing import Hearing
@@ -68,6 +70,7 @@ class Ground:
         files: reads what a server was told to be.
         policy_file: what may be done.
         within: pid at or above the master; None looks for one everywhere.
+        container: name of the server's container; None: nobody said.
         adopter: our own pid, if orphans of the server come to us; None otherwise.
         hearing: what the server says of its requests; None where nobody listens.
         grace_s: the pod's termination grace period; None where nobody said.
@@ -82,6 +85,7 @@ class Ground:
     adopter: int | None
     hearing: Hearing | None = None
     grace_s: float | None = None
+    container: str | None = None
     changing: Changing | None = None
 
 
@@ -157,11 +161,11 @@ class Watch:
         ground, earlier = self._ground, self._view
         orders = ground.policy_file.read()
         afresh = self._rounds.wants_connections(time.monotonic())
-        snapshot = ground.reader.look(ground.within, afresh=afresh)
+        snapshot = ground.reader.look(ground.within, container=ground.container, afresh=afresh)
         before = earlier.family if earlier else None
         timeout_s = terms(None, earlier.settings).timeout_s if earlier else None
         family = self._gather(snapshot, before, timeout_s)
-        view = self._view_of(snapshot.at, family, before, orders)
+        view = self._view_of(snapshot, family, before, orders)
         if family is None:
             step = Step(
                 at=snapshot.at,
@@ -178,15 +182,19 @@ class Watch:
 
     def _gather(self, snapshot: Snapshot, before: Family | None, timeout_s: float | None) -> Family | None:
         ground, hints = self._ground, self._server.hints
-        around: dict[str, Any] = {"within": ground.within, "timeout_s": timeout_s, "adopter": ground.adopter}
+        whose = {"within": ground.within, "container": ground.container}
+        around: dict[str, Any] = {**whose, "timeout_s": timeout_s, "adopter": ground.adopter}
         family = gather_any(snapshot, before, hints=hints, **around)
         # A uWSGI seen for the first time was told things without which its workers cannot be told.
         told = self._server.read(family).hints if family and family.kind == "uwsgi" else hints
         return family if told == hints else gather_any(snapshot, before, hints=told, **around)
 
-    def _view_of(self, at: float, family: Family | None, before: Family | None, orders: Orders) -> View:
+    def _view_of(self, snapshot: Snapshot, family: Family | None, before: Family | None, orders: Orders) -> View:
         words = self._server.read(family)
         unknowns, settings = words.unknowns, words.settings
+        if self._ground.within is None:
+            others = passed_over(snapshot.processes, self._ground.container) if family is None else None
+            unknowns += tell_doubt(family, others)
         if orders.trouble is not None:
             unknowns += (_bad_policy(orders.trouble),)
         around = None
@@ -198,7 +206,7 @@ class Watch:
         unknowns += undercounted(requests) if requests else ()
         same = before is not None and family is not None and before.master.id == family.master.id
         return View(
-            at=at,
+            at=snapshot.at,
             family=family,
             before=before if same else None,
             release=words.release,

@@ -65,6 +65,7 @@ class Family:
         sees_all_orphans: False where an orphan is told only if an earlier look saw it in its worker's tree.
         has_arbiter: the master wakes up once a second whatever happens; where it does not, stillness says nothing.
         untouchable: why nothing of this server may be ended; None where it may.
+        doubt: why this may be another's server, which untouchable then says, too; None: nothing speaks against it.
     """
 
     at: float
@@ -79,6 +80,7 @@ class Family:
     sees_all_orphans: bool = True
     has_arbiter: bool = True
     untouchable: str | None = None
+    doubt: str | None = None
     _by_id: Mapping[ProcessId, Worker] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

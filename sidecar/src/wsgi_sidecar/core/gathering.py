@@ -2,21 +2,22 @@
 
 In: a `Snapshot`, the `Family` of the look before, and `Hints` from what the server was told. Out: `Family`. Rule: what
 only gunicorn has (a heartbeat) is None for the others; what has no arbiter that wakes up by itself is never called
-stuck; and where ending a worker would end the server, `untouchable` says so.
+stuck; where ending a worker would end the server, or the server may be another container's, `untouchable` says so.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from wsgi_contract.report import ServerKind
+from wsgi_sidecar.core.adopted import find_adopted
 from wsgi_sidecar.core.family import Family, Worker, dated, family_of
 from wsgi_sidecar.core.kinship import Kinship
-from wsgi_sidecar.core.leaders import find_leader, other_workers
+from wsgi_sidecar.core.leaders import Leader, other_workers
 from wsgi_sidecar.core.orphans import NOTHING, find_orphans, remember, tells_by_cgroup
 from wsgi_sidecar.core.slots import assign
 from wsgi_sidecar.core.snapshot import Listener, Process, Snapshot
-from wsgi_sidecar.core.uwsgi_family import UwsgiKin, find_kin
+from wsgi_sidecar.core.uwsgi_family import kin_of
 
 WATCHED_ONLY: Final = (
     "this server is watched only: ending a worker of hypercorn or granian ends the whole server, and uvicorn's own "
@@ -45,34 +46,60 @@ def gather_any(
     before: Family | None = None,
     *,
     within: int | None = None,
+    container: str | None = None,
     timeout_s: float | None = None,
     adopter: int | None = None,
     hints: Hints = NO_HINTS,
 ) -> Family | None:
-    """Tell who is who; None while there is no server. Arguments as those of `family.gather`."""
+    """Tell who is who; None while there is no server.
+
+    Args:
+        snapshot: this look.
+        before: the Family of the look before, also if it was another server's: a doubt outlives its master.
+        within: see `find_adopted`.
+        container: likewise.
+        timeout_s: the server's timeout, if known: a worker past it is overdue.
+        adopter: pid of our own child subreaper, to which the kernel gives orphans; None if there is none.
+        hints: from what the server was told.
+    """
     kinship = Kinship(snapshot.processes)
-    leader = find_leader(snapshot.processes, kinship, within=within, preferred=before.master.id if before else None)
-    if leader is None:
+    preferred = before.master.id if before else None
+    found = find_adopted(
+        snapshot.processes,
+        kinship,
+        within=within,
+        container=container,
+        preferred=preferred,
+        observer=kinship.find(snapshot.observer_pid or 0),
+    )
+    if found is None:
         return None
+    family = _family(found.leader, _Scene(snapshot, kinship, before, adopter), hints, timeout_s)
+    doubt = found.doubt or (before.doubt if before is not None and not found.certain else None)
+    return family if doubt is None else replace(family, doubt=doubt, untouchable=doubt)
+
+
+def _family(leader: Leader, scene: "_Scene", hints: Hints, timeout_s: float | None) -> Family:
     if leader.kind == "gunicorn":
-        return family_of(leader.process, snapshot, kinship, before, timeout_s=timeout_s, adopter=adopter)
-    if before is not None and before.master.id != leader.process.id:
-        before = None
-    if leader.kind == "uwsgi":
-        kin = find_kin(
-            snapshot.processes,
-            kinship,
-            has_master=hints.has_master,
-            listeners=snapshot.listeners,
-            strange=hints.strange,
-            within=within,
+        return family_of(
+            leader.process, scene.snapshot, scene.kinship, scene.before, timeout_s=timeout_s, adopter=scene.adopter
         )
-        return _uwsgi(_Scene(snapshot, kinship, before, adopter), kin, hints) if kin else None
-    scene = _Scene(snapshot, kinship, before, adopter)
-    return scene.family(leader.kind, leader.process, other_workers(leader.process, kinship), untouchable=WATCHED_ONLY)
+    if scene.before is not None and scene.before.master.id != leader.process.id:
+        scene = replace(scene, before=None)
+    if leader.kind == "uwsgi":
+        return _uwsgi(leader.process, scene, hints)
+    workers = other_workers(leader.process, scene.kinship)
+    return scene.family(leader.kind, leader.process, workers, untouchable=WATCHED_ONLY)
 
 
-def _uwsgi(scene: "_Scene", kin: UwsgiKin, hints: Hints) -> Family:
+def _uwsgi(master: Process, scene: "_Scene", hints: Hints) -> Family:
+    kin = kin_of(
+        master,
+        scene.kinship,
+        has_master=hints.has_master,
+        listeners=scene.snapshot.listeners,
+        strange=hints.strange,
+    )
     return scene.family(
         "uwsgi",
         kin.master,

@@ -104,6 +104,8 @@ def _symptoms(
         if seen:
             yield "gone", "the server has been gone"
         return
+    if family.doubt is not None:
+        return
     if any(each.kind == "stuck-arbiter" for each in incidents):
         yield "stuck", "the arbiter has stood still"
     if not family.workers:

@@ -18,6 +18,8 @@ from wsgi_sidecar.core.verifying import followed
 def advance(change: Change, scene: Scene) -> tuple[Change, Act | None]:
     """The next step; the caller carries the act out, and hands its journal back only if that worked."""
     journal = change.journal
+    if scene.family is not None and scene.family.doubt is not None and journal is not None and not journal.settled:
+        return change, None  # who was told, and who would be told next, may be two servers
     if journal is not None and not journal.settled:
         return followed(change, journal, scene)
     if scene.order is None or scene.family is None or scene.lever is None or _known(journal, scene):

@@ -1,19 +1,21 @@
-"""Which server there is, and which process leads it.
+"""Which servers there are, and which process leads each.
 
-In: the processes of one look. Out: `Leader`, or None. Rule: gunicorn before uWSGI before the others: who runs a
-gunicorn may have a uvicorn's name further down its command line, never the other way round. The others are those that
-start their workers as processes of their own: uvicorn (`--workers`), granian, hypercorn.
+In: the processes of one look. Out: `Leader` values, and the foremost of several. Rule: gunicorn before uWSGI before the
+others: who runs a gunicorn may have a uvicorn's name further down its command line, never the other way round. The
+others are those that start their workers as processes of their own: uvicorn (`--workers`), granian, hypercorn.
 """
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from wsgi_contract.report import ProcessId, ServerKind
+from wsgi_sidecar.core.command import role
 from wsgi_sidecar.core.kinship import Kinship
-from wsgi_sidecar.core.masters import find_master
+from wsgi_sidecar.core.masters import eldest, is_outermost
 from wsgi_sidecar.core.snapshot import Process
-from wsgi_sidecar.core.uwsgi_family import find_kin
+from wsgi_sidecar.core.uwsgi_family import role as uwsgi_role
 
 OTHERS: Final[dict[str, ServerKind]] = {"uvicorn": "uvicorn", "granian": "granian", "hypercorn": "hypercorn"}
 SPAWNED: Final = ("spawn_main(", "forkserver import main")
@@ -29,20 +31,30 @@ class Leader:
     process: Process
 
 
-def find_leader(
-    processes: tuple[Process, ...], kinship: Kinship, *, within: int | None = None, preferred: ProcessId | None = None
-) -> Leader | None:
-    """The server's leading process; arguments as those of `find_master`."""
-    gunicorn = find_master(processes, kinship, within=within, preferred=preferred)
+def find_leaders(processes: Iterable[Process], kinship: Kinship, *, within: int | None = None) -> tuple[Leader, ...]:
+    """The leading process of each server; arguments as those of `find_master`."""
+    told = ((kind_of(process.command), process) for process in processes if process.state != "Z")
+    return tuple(
+        Leader(kind=kind, process=process)
+        for kind, process in told
+        if kind is not None and _is_top(kind, process, kinship, within) and kinship.is_within(process, within)
+    )
+
+
+def foremost(leaders: Collection[Leader], kinship: Kinship, *, preferred: ProcessId | None = None) -> Leader | None:
+    """The one that is watched of several; `preferred`: the leading process of the look before."""
+    gunicorn = eldest([each.process for each in leaders if each.kind == "gunicorn"], kinship, preferred)
     if gunicorn is not None:
         return Leader(kind="gunicorn", process=gunicorn)
-    uwsgi = find_kin(processes, kinship, has_master=None, within=within)
-    if uwsgi is not None:
-        return Leader(kind="uwsgi", process=uwsgi.master)
-    tops = [process for process in processes if _is_top(process, kinship) and _is_within(process, kinship, within)]
-    other = min(tops, key=lambda process: (not kinship.children(process), process.id.started), default=None)
-    kind = other_kind(other.command) if other else None
-    return Leader(kind=kind, process=other) if other is not None and kind is not None else None
+    return min(leaders, key=lambda leader: _preference(leader, kinship), default=None)
+
+
+@lru_cache(maxsize=4096)
+def kind_of(command: tuple[str, ...]) -> ServerKind | None:
+    """Which server a process with this command line could lead; None for everything else, titled workers included."""
+    if role(command) in ("gunicorn", "master"):
+        return "gunicorn"
+    return "uwsgi" if uwsgi_role(command) in ("uwsgi", "master") else other_kind(command)
 
 
 @lru_cache(maxsize=4096)
@@ -76,12 +88,14 @@ def _is_worker(child: Process, leader: Process) -> bool:
     return child.command == leader.command or any(mark in words for mark in SPAWNED)
 
 
-def _is_top(process: Process, kinship: Kinship) -> bool:
-    if other_kind(process.command) is None or process.state == "Z":
-        return False
+def _is_top(kind: ServerKind, process: Process, kinship: Kinship, within: int | None) -> bool:
+    if kind == "gunicorn":
+        return is_outermost(process, kinship, within)
     parent = kinship.parent(process)
-    return parent is None or other_kind(parent.command) is None
+    if parent is None:
+        return True
+    return uwsgi_role(parent.command) is None if kind == "uwsgi" else other_kind(parent.command) is None
 
 
-def _is_within(process: Process, kinship: Kinship, within: int | None) -> bool:
-    return within is None or within in (process.id.pid, *(above.id.pid for above in kinship.ancestors(process)))
+def _preference(leader: Leader, kinship: Kinship) -> tuple[bool, bool, int]:
+    return leader.kind != "uwsgi", not kinship.children(leader.process), leader.process.id.started

@@ -122,7 +122,7 @@ def _root(process: Process, kinship: Kinship, above: set[int]) -> Process:
 
 def is_stranger(process: Process, master: Process) -> bool:
     """Whether it runs in the master's cgroup without a parent there: an orphan, unless it is no business of ours."""
-    return process.ppid == INIT and process.id != master.id and _within(process.cgroup, master.cgroup)
+    return process.ppid == INIT and process.id != master.id and shares_cgroup(process.cgroup, master.cgroup)
 
 
 def _is_servers(process: Process, master: Process) -> bool:
@@ -135,7 +135,8 @@ def _is_servers(process: Process, master: Process) -> bool:
     )
 
 
-def _within(cgroup: str, other: str) -> bool:
+def shares_cgroup(cgroup: str, other: str) -> bool:
+    """Whether the one is the other, or within it."""
     return cgroup == other or cgroup.startswith(f"{other}/")
 
 

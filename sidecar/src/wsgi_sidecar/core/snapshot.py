@@ -47,6 +47,8 @@ class Process:
         uid: real user id.
         gid: real group id.
         started_at: wall clock at its start, Unix seconds; fixed at first sight, so a clock step does not move it.
+        container: name of its container, by the kubelet's own mount in it; None where there is no such mount, or nobody
+            looked: only the sidecar and those that could lead a server are asked.
         session: session id: who starts a container or a `kubectl exec` leads a session of its own.
         says_gunicorn: its environment names a gunicorn as the server it was started by; None where the kernel refused,
             or nobody looked: only strangers in the master's cgroup are asked.
@@ -73,6 +75,7 @@ class Process:
     gid: int
     started_at: float
     session: int = 0
+    container: str | None = None
     says_gunicorn: bool | None = None
     fd_count: int | None = None
     heartbeats: tuple[HeartbeatFile, ...] | None = None

@@ -9,6 +9,7 @@ from typing import Final
 
 from wsgi_contract.report import Unknown
 from wsgi_contract.servers.gunicorn import Sources, may_hold_secrets
+from wsgi_sidecar.core.adopted import REMEDY
 from wsgi_sidecar.core.command import role
 from wsgi_sidecar.core.family import Family
 from wsgi_sidecar.core.snapshot import Process
@@ -40,6 +41,26 @@ def tell_unknowns(
         *_about_release(release),
         *_about_orphans(family),
     )
+
+
+def tell_doubt(family: Family | None, others: str | None) -> tuple[Unknown, ...]:
+    """Whether the server that is watched is the right one, and why none is although there are some.
+
+    Args:
+        family: None where none is watched.
+        others: servers that belong to other containers; None where there are none.
+    """
+    if family is not None and family.doubt is not None:
+        return (Unknown(what="whether this is the adopted server", why=family.doubt, remedy=REMEDY),)
+    if family is None and others is not None:
+        return (
+            Unknown(
+                what="the adopted server",
+                why=f"none runs in its container; what runs in others is not watched: {others}",
+                remedy="if one of them is meant, name its container in spec.workload.container (or by --container)",
+            ),
+        )
+    return ()
 
 
 _ITS_RIGHTS: Final = (

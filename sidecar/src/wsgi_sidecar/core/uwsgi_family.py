@@ -1,9 +1,10 @@
 """Which processes are a uWSGI's master and its workers, told from outside.
 
-In: the processes of one look, and what uWSGI was told. Out: `UwsgiKin`. Rule: a worker is a child of the master that
-holds one of the master's listening sockets which is neither a gateway's nor the stats server's. Measured on 2.0.31:
-workers hold the sockets of `--socket`, `--http-socket` and their like; a gateway (`--http`, `--https`, `--fastrouter`)
-holds its own and none of theirs; mules and spoolers hold none; whoever is forked late holds the stats server's, too.
+In: the top of its tree in one look, and what uWSGI was told. Out: `UwsgiKin`. Rule: a worker is a child of the master
+that holds one of the master's listening sockets which is neither a gateway's nor the stats server's. Measured on
+2.0.31: workers hold the sockets of `--socket`, `--http-socket` and their like; a gateway (`--http`, `--https`,
+`--fastrouter`) holds its own and none of theirs; mules and spoolers hold none; whoever is forked late holds the stats
+server's, too.
 
 There is no heartbeat to read. The master makes 1.0 context switches a second when idle, as gunicorn's does. Without
 `--master` the first worker is the parent of the others, and a worker that dies never returns. `auto-procname`
@@ -11,7 +12,7 @@ overwrites the command line with a title that tells the role, and the number of 
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
@@ -71,29 +72,23 @@ def worker_number(command: tuple[str, ...]) -> int | None:
     return int(title[2]) if title and title[1] == "worker" and title[2] else None
 
 
-def find_kin(
-    processes: Iterable[Process],
+def kin_of(
+    master: Process,
     kinship: Kinship,
     *,
     has_master: bool | None,
     listeners: Collection[Listener] | None = None,
     strange: Collection[str] = (),
-    within: int | None = None,
-) -> UwsgiKin | None:
-    """The oldest uWSGI and its family; None where there is none.
+) -> UwsgiKin:
+    """The family of a uWSGI that was found.
 
     Args:
-        processes: all of the look.
-        kinship: of the same processes.
+        master: the top of its tree.
+        kinship: of all processes of the look.
         has_master: whether it was told to have one; None, where that is unknown, is taken for yes.
         listeners: of the look, to know sockets by their address.
         strange: addresses of sockets that are not the workers'; see `strange_listeners` in the contract.
-        within: pid of a process that must be the master or above it; None allows any.
     """
-    tops = (process for process in processes if _is_top(process, kinship) and _is_within(process, kinship, within))
-    master = min(tops, key=lambda process: (not kinship.children(process), process.id.started), default=None)
-    if master is None:
-        return None
     children = tuple(child for child in kinship.children(master) if role(child.command) and child.state != "Z")
     theirs = {each.inode for each in listeners or () if each.address in strange}
     told = {child.id: _is_worker(child, master, theirs) for child in children}
@@ -115,14 +110,3 @@ def _is_worker(child: Process, master: Process, not_workers: set[int]) -> bool |
     if child.listeners is None or master.listeners is None:
         return None
     return bool((child.listeners & master.listeners) - not_workers)
-
-
-def _is_top(process: Process, kinship: Kinship) -> bool:
-    if role(process.command) not in ("uwsgi", "master") or process.state == "Z":
-        return False
-    parent = kinship.parent(process)
-    return parent is None or role(parent.command) is None
-
-
-def _is_within(process: Process, kinship: Kinship, within: int | None) -> bool:
-    return within is None or within in (process.id.pid, *(above.id.pid for above in kinship.ancestors(process)))
