@@ -191,10 +191,7 @@ class Watch:
 
     def _view_of(self, snapshot: Snapshot, family: Family | None, before: Family | None, orders: Orders) -> View:
         words = self._server.read(family)
-        unknowns, settings = words.unknowns, words.settings
-        if self._ground.within is None:
-            others = passed_over(snapshot.processes, self._ground.container) if family is None else None
-            unknowns += tell_doubt(family, others)
+        unknowns, settings = (*self._doubts(snapshot, family), *words.unknowns), words.settings
         if orders.trouble is not None:
             unknowns += (_bad_policy(orders.trouble),)
         around = None
@@ -217,6 +214,12 @@ class Watch:
             requests=requests,
             around=around,
         )
+
+    def _doubts(self, snapshot: Snapshot, family: Family | None) -> tuple[Unknown, ...]:
+        if self._ground.within is not None:
+            return ()
+        others = passed_over(snapshot.processes, self._ground.container) if family is None else None
+        return tell_doubt(family, others)
 
     def _judge(self, family: Family, view: View, living: frozenset[ProcessId]) -> Step:
         sight = Sight(
