@@ -154,6 +154,13 @@ def test_a_forked_worker_that_still_holds_its_siblings_files_is_told_by_its_own(
     assert {number: file and file.inode for number, file in owners.items()} == {101: 1, 102: 2}
 
 
+def test_a_file_of_the_same_number_on_another_file_system_is_nobodys_mark() -> None:
+    """Each tmpfs counts from the same start: a child with heartbeats of its own, elsewhere, is no worker of ours."""
+    hooks = child(200, None, heartbeats=(replace(heartbeat(1), device=99),), started=9000)
+    assert workers(seen(master(1), child(101, 1), hooks)) == {1: 101}
+    assert workers(seen(master(1), hooks)) == {}
+
+
 def test_of_two_files_that_nobody_else_owns_the_one_that_beats_is_the_workers() -> None:
     dead = child(101, None, state="Z", command=(), heartbeats=None)
     young = child(102, None, heartbeats=(heartbeat(1, age_s=40), heartbeat(2, age_s=1)), started=9000)

@@ -249,7 +249,8 @@ def test_heartbeats_are_found_and_read_again(mine: OpenFiles, closing: contextli
     os.utime(descriptor, (7.5, 7.5))
     os.fchmod(descriptor, 0o600)
     (seen,) = mine.heartbeats()
-    assert (seen.inode, seen.mtime, seen.mode) == (os.fstat(descriptor).st_ino, 7.5, 0o600)
+    file = os.fstat(descriptor)
+    assert (seen.id, seen.mtime, seen.mode) == ((file.st_dev, file.st_ino), 7.5, 0o600)
 
 
 def test_a_heartbeat_whose_descriptor_got_another_file_is_found_again(mine: OpenFiles) -> None:

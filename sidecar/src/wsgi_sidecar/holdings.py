@@ -19,7 +19,7 @@ from wsgi_contract.report import ProcessId
 from wsgi_sidecar.core.family import CONTROL_SOCKET
 from wsgi_sidecar.core.kinship import Kinship
 from wsgi_sidecar.core.masters import is_candidate
-from wsgi_sidecar.core.snapshot import HeartbeatFile, Listener, Process
+from wsgi_sidecar.core.snapshot import FileId, HeartbeatFile, Listener, Process
 from wsgi_sidecar.netlink import Accepted
 from wsgi_sidecar.open_files import OpenFiles
 from wsgi_sidecar.segments import Moved, Segments
@@ -217,8 +217,8 @@ class _Holder:
         return self.files.sockets if self.files is not None else frozenset()
 
     @property
-    def heartbeat_inodes(self) -> frozenset[int]:
-        return self.files.heartbeat_inodes if self.files is not None else frozenset()
+    def heartbeat_ids(self) -> frozenset[FileId]:
+        return self.files.heartbeat_ids if self.files is not None else frozenset()
 
     def scan(self, held: Collection[int] = ()) -> None:
         if self.files is not None and not self.gone and not self.scanned:
@@ -244,10 +244,8 @@ class _Holder:
 
 def _successors(holders: list[_Holder]) -> list[_Holder]:
     """Children of the master that look like masters themselves: gunicorns that share no heartbeat with it."""
-    ours = holders[0].heartbeat_inodes
-    return [
-        each for each in holders[1:] if each.files and is_candidate(each.process) and not ours & each.heartbeat_inodes
-    ]
+    ours = holders[0].heartbeat_ids
+    return [each for each in holders[1:] if each.files and is_candidate(each.process) and not ours & each.heartbeat_ids]
 
 
 def _held_by(holders: list[_Holder], listening: tuple[Listener, ...]) -> tuple[Listener, ...]:
@@ -268,18 +266,18 @@ def _attribute(holders: list[_Holder], connections: frozenset[int]) -> None:
 def _tell(
     holders: list[_Holder], listeners: tuple[Listener, ...] | None, connections: frozenset[int] | None
 ) -> tuple[Process, ...]:
-    beats = {beat.inode: beat for holder in holders[1:] for beat in holder.heartbeats()}
+    beats = {beat.id: beat for holder in holders[1:] for beat in holder.heartbeats()}
     # The master's copies are the workers' files: stat them once. Where they are not, a worker came or went; the number
     # of the master's files need not show it, for a respawned worker's file takes the descriptor of the dead one's.
-    if not holders[0].heartbeat_inodes <= beats.keys():
-        beats |= {beat.inode: beat for beat in holders[0].heartbeats()}
+    if not holders[0].heartbeat_ids <= beats.keys():
+        beats |= {beat.id: beat for beat in holders[0].heartbeats()}
     listening = None if listeners is None else frozenset(listener.inode for listener in listeners)
     return tuple(_told(each, beats, listening, connections) for each in holders if not each.gone)
 
 
 def _told(
     holder: _Holder,
-    beats: Mapping[int, HeartbeatFile],
+    beats: Mapping[FileId, HeartbeatFile],
     listening: frozenset[int] | None,
     connections: frozenset[int] | None,
 ) -> Process:
@@ -304,7 +302,7 @@ def _told(
         session=seen.session,
         container=seen.container,
         fd_count=files.count_at_scan,
-        heartbeats=tuple(beats[inode] for inode in files.heartbeat_inodes if inode in beats),
+        heartbeats=tuple(beats[each] for each in files.heartbeat_ids if each in beats),
         listeners=None if listening is None else files.sockets & listening,
         connections=None if connections is None else files.held(connections),
     )

@@ -12,7 +12,7 @@ import os
 from collections.abc import Collection
 from typing import Final
 
-from wsgi_sidecar.core.snapshot import HeartbeatFile
+from wsgi_sidecar.core.snapshot import FileId, HeartbeatFile
 
 _HEARTBEAT: Final = "wgunicorn-"
 _SOCKET: Final = "socket:["
@@ -28,7 +28,7 @@ class OpenFiles:
 
     Attributes:
         sockets: inodes of all sockets, as of the last scan.
-        heartbeat_inodes: of gunicorn's heartbeat files, likewise.
+        heartbeat_ids: gunicorn's heartbeat files, likewise.
         count_at_scan: files open then; -1 before the first scan.
     """
 
@@ -41,9 +41,9 @@ class OpenFiles:
         """
         self._folder = os.open(f"{root}/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._sockets: dict[str, int] = {}
-        self._heartbeats: dict[str, int] = {}
+        self._heartbeats: dict[str, FileId] = {}
         self.sockets: frozenset[int] = frozenset()
-        self.heartbeat_inodes: frozenset[int] = frozenset()
+        self.heartbeat_ids: frozenset[FileId] = frozenset()
         self.count_at_scan = -1
         self._trusting = 0
         self._asked: frozenset[int] | None = None
@@ -76,7 +76,7 @@ class OpenFiles:
         self._trusting = (self._trusting + 1) % _FULL_SCAN_EVERY
         known = self._sockets if self._trusting else {}
         sockets: dict[str, int] = {}
-        heartbeats: dict[str, int] = {}
+        heartbeats: dict[str, FileId] = {}
         names = os.listdir(self._folder)
         for name in names:
             inode = known.get(name)
@@ -87,7 +87,7 @@ class OpenFiles:
         self._sockets, self._heartbeats, self.count_at_scan = sockets, heartbeats, len(names)
         self.sockets = frozenset(sockets.values())
         self._asked = None
-        self.heartbeat_inodes = frozenset(heartbeats.values())
+        self.heartbeat_ids = frozenset(heartbeats.values())
 
     def held(self, inodes: frozenset[int]) -> frozenset[int]:
         """Which of these sockets it holds; remembered while it is asked about the same ones and was not read anew."""
@@ -95,13 +95,14 @@ class OpenFiles:
             self._asked, self._held = inodes, self.sockets & inodes
         return self._held
 
-    def _sort(self, name: str, sockets: dict[str, int], heartbeats: dict[str, int]) -> None:
+    def _sort(self, name: str, sockets: dict[str, int], heartbeats: dict[str, FileId]) -> None:
         try:
             link = os.readlink(name, dir_fd=self._folder)
             if link.startswith(_SOCKET):
                 sockets[name] = int(link[len(_SOCKET) : -1])
             elif _HEARTBEAT in link:
-                heartbeats[name] = os.stat(name, dir_fd=self._folder).st_ino
+                stat = os.stat(name, dir_fd=self._folder)
+                heartbeats[name] = (stat.st_dev, stat.st_ino)
         except FileNotFoundError:
             pass  # closed meanwhile
 
@@ -115,13 +116,19 @@ class OpenFiles:
 
     def _stat_heartbeats(self) -> tuple[HeartbeatFile, ...]:
         found = []
-        for name, inode in self._heartbeats.items():
+        for name, known in self._heartbeats.items():
             try:
                 stat = os.stat(name, dir_fd=self._folder)
             except FileNotFoundError:
                 continue
-            if stat.st_ino == inode:
+            if known == (stat.st_dev, stat.st_ino):
                 found.append(
-                    HeartbeatFile(inode=inode, mtime=stat.st_mtime, ctime=stat.st_ctime, mode=stat.st_mode & 0o7777)
+                    HeartbeatFile(
+                        inode=stat.st_ino,
+                        mtime=stat.st_mtime,
+                        ctime=stat.st_ctime,
+                        mode=stat.st_mode & 0o7777,
+                        device=stat.st_dev,
+                    )
                 )
         return tuple(found)

@@ -1,6 +1,6 @@
 """Who is who: the master, its workers in stable slots, and what they left behind.
 
-In: a `Snapshot` and the `Family` of the look before. Out: `Family`. Rule: told by ancestry, heartbeat inodes and
+In: a `Snapshot` and the `Family` of the look before. Out: `Family`. Rule: told by ancestry, heartbeat files and
 cgroup, never by process titles alone: an orphan of a worker carries the title "gunicorn: worker", too.
 
 A worker is a child of the master that holds a heartbeat file which the master holds, too. From gunicorn 25 on a child
@@ -172,13 +172,13 @@ def _owned(master: Process, kinship: Kinship) -> list[_Owned]:
     """The master's workers, each with its heartbeat file."""
     if master.heartbeats is None:
         return [(child, None) for child in kinship.children(master) if _looks_like_worker(child)]
-    unclaimed = {file.inode for file in master.heartbeats}
+    unclaimed = {file.id for file in master.heartbeats}
     owned: list[_Owned] = []
     for child in kinship.children(master):
-        files = [file for file in child.heartbeats or () if file.inode in unclaimed]
+        files = [file for file in child.heartbeats or () if file.id in unclaimed]
         if files:
             own = max(files, key=lambda file: file.ctime)
-            unclaimed.discard(own.inode)
+            unclaimed.discard(own.id)
             owned.append((child, own))
         elif child.heartbeats is None and unclaimed and _looks_like_worker(child):
             owned.append((child, None))

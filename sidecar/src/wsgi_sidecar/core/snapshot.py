@@ -11,6 +11,8 @@ from typing import Final
 from wsgi_contract.report import ProcessId
 
 ENDED: Final = ("Z", "X")
+FileId = tuple[int, int]
+"""Device and inode."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,16 +20,23 @@ class HeartbeatFile:
     """One unlinked `wgunicorn-*` file that a process holds open.
 
     Attributes:
-        inode: joins the worker's fd with the master's.
+        inode: its number within its file system.
         mtime: seconds; the monotonic clock's from gunicorn 22.0 on, once the worker has beaten.
         ctime: wall clock seconds.
         mode: permission bits; gunicorn before 22.0 beats by flipping them between 0 and 1.
+        device: of its file system: each tmpfs counts inodes from the same start.
     """
 
     inode: int
     mtime: float
     ctime: float
     mode: int
+    device: int = 0
+
+    @property
+    def id(self) -> FileId:
+        """Joins the worker's fd with the master's."""
+        return self.device, self.inode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
