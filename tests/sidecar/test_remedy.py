@@ -28,8 +28,17 @@ def deed(slot: int = 1, *, ago_s: float, outcome: KillOutcome = "killed", who: P
     return Deed(kill=kill, monotonic=MONOTONIC - ago_s)
 
 
-def decided(*cases: Case, past: tuple[Deed, ...] = (), seen: Family | None = None, **policy: Any) -> list[Decision]:
-    scene = Scene(family=seen or family(worker(1), worker(2)), policy=Policy(**policy), past=past, monotonic=MONOTONIC)
+def decided(
+    *cases: Case,
+    past: tuple[Deed, ...] = (),
+    seen: Family | None = None,
+    asked: frozenset[ProcessId] = frozenset(),
+    **policy: Any,
+) -> list[Decision]:
+    scene = Scene(
+        family=seen or family(worker(1), worker(2)), policy=Policy(**policy), past=past, monotonic=MONOTONIC,
+        asked=dict.fromkeys(asked, MONOTONIC - 1),
+    )  # fmt: skip
     return list(decide(cases, scene))
 
 
@@ -102,6 +111,29 @@ def test_orphans_servers_and_recycling_do_not_wait_for_a_queue() -> None:
     calm = replace(family(worker(1), worker(2)), listeners=(listener(queue=0),))
     assert verbs(case(1, target="orphan"), case(2, target="server"), seen=calm, only_if_queue=True) == ["kill", "kill"]
     assert verbs(case(gentle_s=32.0), seen=calm, only_if_queue=True) == ["ask"]
+
+
+ASKED = frozenset({worker(1).process.id})
+
+
+def test_who_was_asked_to_end_keeps_its_time_whatever_else_is_wrong_with_it() -> None:
+    gentle, frozen = decided(case(kind="memory-limit", gentle_s=32.0), case(), asked=ASKED)
+    assert (gentle.verb, frozen.verb) == ("wait", "wait")
+    assert "asked to end already" in frozen.reason
+
+
+@pytest.mark.parametrize(
+    ("fields", "policy"),
+    [
+        pytest.param({"target": None}, {}, id="no kill cures it"),
+        pytest.param({"spare": "it is spared"}, {}, id="the rule spares it"),
+        pytest.param({}, {"kills_per_minute": 0}, id="the budget is used up"),
+        pytest.param({}, {"mode": "DryRun"}, id="nothing is rehearsed on it"),
+    ],
+)
+def test_having_been_asked_overrules_no_reason_to_wait(fields: dict[str, Any], policy: dict[str, Any]) -> None:
+    assert verbs(case(**fields), asked=ASKED, **policy) == ["wait"]
+    assert verbs(case(2), asked=ASKED) == ["kill"], "another worker was not asked"
 
 
 def test_a_slot_rests_between_two_kills() -> None:

@@ -67,13 +67,17 @@ def decide(cases: Iterable[Case], scene: Scene) -> tuple[Decision, ...]:
     """One decision per case; each kill among them counts against the budget of those behind it."""
     decisions: list[Decision] = []
     for case in cases:
-        if case.fault.process in scene.asked and scene.policy.mode == "Enforce":
+        if _was_asked(case, scene) and case.fault.gentle_s is not None and scene.policy.mode == "Enforce":
             decisions.append(_after_asking(case, scene))
             continue
         doomed = [decision.case for decision in decisions if decision.verb in ("kill", "ask")]
         why = _why_not(case, scene, doomed)
         decisions.append(Decision(case=case, verb="wait", reason=why) if why else _act(case, scene))
     return tuple(decisions)
+
+
+def _was_asked(case: Case, scene: Scene) -> bool:
+    return case.fault.process in scene.asked
 
 
 def _act(case: Case, scene: Scene) -> Decision:
@@ -114,6 +118,9 @@ def _why_not(case: Case, scene: Scene, doomed: list[Case]) -> str | None:
         return fault.spare
     if scene.family.untouchable is not None:
         return scene.family.untouchable
+    # Whoever asked gave it time for its requests; whatever else is wrong with it, that time ends in a kill.
+    if _was_asked(case, scene):
+        return "it was asked to end already, and is ended when the time is over that it was given"
     if policy.only_if_queue and (why := _nobody_waits(case, scene)) is not None:
         return why
     if policy.mode == "DryRun":
