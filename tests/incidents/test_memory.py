@@ -9,7 +9,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,11 @@ import pytest
 from tests.servers.memory_box import memory_box
 from tests.servers.rooms import room_of
 from tests.servers.server import Server, eventually
-from tests.servers.stories import telling
+from tests.servers.stories import Tellers, telling
+from tests.servers.uwsgi import Uwsgi
 from tests.servers.watched import Beside, Event
 from wsgi_contract.policy import Policy
-from wsgi_contract.report import Report
+from wsgi_contract.report import Kill, Report
 
 pytestmark = pytest.mark.servers
 
@@ -44,15 +45,16 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def stories(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Story]]]:
+def stories(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Any]]]:
     for release in ("23.0.0", "27.0.1"):
         room_of(release)
-    tellers = {
+    tellers: Tellers = {
         "oom": partial(tell_oom, "23.0.0"),
         "sigkill": partial(tell_sigkill, "23.0.0"),
         "recycled": partial(tell_recycled, "27.0.1"),
+        "busy uwsgi": tell_uwsgi_recycled,
     }
-    with telling(request, tellers, at_once=3) as stories:
+    with telling(request, tellers, at_once=4) as stories:
         yield stories
 
 
@@ -97,6 +99,15 @@ def test_a_policy_has_a_growing_worker_recycled_before_the_kernel_takes_one(
     assert story.restarts[("watchdog",)] == 1
 
 
+def test_a_growing_uwsgi_worker_finishes_its_requests_before_it_is_recycled(
+    stories: Mapping[str, Future[tuple[list[int], tuple[Kill, ...]]]],
+) -> None:
+    answers, (kill,) = stories["busy uwsgi"].result()
+    assert answers == [200, 200, 200]
+    assert (kill.reason, kill.outcome) == ("memory-limit", "killed")
+    assert "ended by itself when it was asked to" in kill.message
+
+
 @contextlib.contextmanager
 def boxed(release: str, limit: int, policy: Policy) -> Iterator[tuple[Server, Beside]]:
     """Two sync workers in a box, and a sidecar outside of it."""
@@ -135,6 +146,22 @@ def tell_recycled(release: str) -> Story:
         eventually("it grew past the share", lambda: _filled(beside) > 0.5)
         eventually("it was recycled", lambda: beside.events("incident-ended"))
         return _story(server, beside)
+
+
+def tell_uwsgi_recycled() -> tuple[list[int], tuple[Kill, ...]]:
+    """A uWSGI worker has grown past the share, and is asked to end while both have requests: answers and kills."""
+    with memory_box(200 * MIB) as box, tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(3) as clients:
+        path = Path(folder) / "policy.json"
+        path.write_text(json.dumps(asdict(Policy(memory_recycle_share=0.5))))
+        with (
+            Uwsgi("--processes", "2", "--threads", "2", inside=box.inside) as server,
+            Beside("--pid", str(server.pid), "--policy-file", str(path)) as beside,
+        ):
+            eventually("both workers are weighed", lambda: beside.report().counts.scans > 3)
+            slow = [clients.submit(server.get, "/slow?s=20", timeout_s=60) for _ in range(3)]
+            assert server.get("/memory?mb=100").status == 200
+            eventually("it was recycled", lambda: beside.events("kill"))
+            return [request.result().status for request in slow], beside.report().kills
 
 
 def _grown(server: Server, beside: Beside) -> bool:

@@ -5,7 +5,7 @@ told otherwise. Its application is `apps.py`'s, unless the arguments name anothe
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +26,7 @@ class Uwsgi(Started):
         stats: where its stats server listens; empty for none.
         master: whether it gets `--master`.
         port: that it binds; 0 for any free one, which a reload would not find again.
+        inside: command that becomes the server, such as one that enters a cgroup.
     """
 
     def __init__(
@@ -36,19 +37,21 @@ class Uwsgi(Started):
         stats: str = "stats.sock",
         master: bool = True,
         port: int = 0,
+        inside: Sequence[str] = (),
     ) -> None:
         super().__init__(environment=environment, files=files)
         self._arguments = arguments
         self._stats = stats
         self._master = master
         self._bind = port
+        self._inside = tuple(inside)
 
     def command(self) -> tuple[str, ...]:
         """The whole command line."""
         own = ["--http-socket", f"127.0.0.1:{self._bind}", "--wsgi-file", str(HERE / "apps.py"), "--callable", "app"]
         own += ["--master"] if self._master else []
         own += ["--stats", self._stats] if self._stats else []
-        return (str(room_named("uwsgi-2.0.31") / "bin" / "uwsgi"), *own, *self._arguments)
+        return (*self._inside, str(room_named("uwsgi-2.0.31") / "bin" / "uwsgi"), *own, *self._arguments)
 
     @property
     def stats_path(self) -> Path:

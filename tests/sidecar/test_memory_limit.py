@@ -24,14 +24,15 @@ from wsgi_sidecar.testing import AT, MONOTONIC, family, pid, process, snapshot, 
 
 MIB = 2**20
 FIRST, SECOND = pid(101, 5001), pid(102, 5002)
+SCENE = Scene(family=family(worker(1), worker(2)), policy=Policy(), past=(), monotonic=MONOTONIC)
 TERMS = Terms(release="27.0.1", worker_class="sync", connection_limit=1, timeout_s=30, graceful_timeout_s=10)
 
 
 class Story:
     """Looks a second apart at two workers in a container of 100 MiB."""
 
-    def __init__(self, *, share: float = 0.9, limit: float = 100 * MIB) -> None:
-        self._policy, self._limit = Policy(memory_recycle_share=share), limit
+    def __init__(self, *, share: float = 0.9, limit: float = 100 * MIB, **fields: Any) -> None:
+        self._policy, self._limit, self._fields = Policy(memory_recycle_share=share), limit, fields
         self._memory: Any = RULE.blank
         self._second = 0.0
 
@@ -49,7 +50,8 @@ class Story:
             pressure=Pressure(memory_working_set_bytes=None if used is None else used * MIB),
             pss_bytes={who: size * MIB for who, size in sizes.items()},
         )
-        seen = family(*(workers or (worker(1), worker(2))), at=AT + self._second, monotonic=MONOTONIC + self._second)
+        both = workers or (worker(1), worker(2))
+        seen = family(*both, at=AT + self._second, monotonic=MONOTONIC + self._second, **self._fields)
         sight = Sight(
             family=seen, before=None, terms=TERMS, policy=self._policy, closeups={}, around=around, asked=asked
         )
@@ -69,6 +71,22 @@ def test_the_worker_that_grew_most_is_recycled_and_gets_its_time() -> None:
     assert (fault.gentle_s, fault.serving) == (12.0, True)
     assert "95 MiB of its 100 MiB" in fault.summary
     assert "from 20 MiB to 65 MiB" in fault.summary
+
+
+@pytest.mark.parametrize(
+    ("fields", "gently", "spared"),
+    [
+        pytest.param({}, "SIGTERM", False, id="gunicorn"),
+        pytest.param({"kind": "uwsgi"}, "SIGHUP", False, id="uWSGI breaks requests off on SIGTERM"),
+        pytest.param({"kind": "uwsgi", "has_arbiter": False}, "SIGHUP", True, id="without a master nobody returns"),
+    ],
+)
+def test_each_server_s_worker_is_asked_by_the_signal_that_it_finishes_on(
+    fields: dict[str, Any], gently: str, spared: bool
+) -> None:
+    (fault,) = grown(Story(**fields))
+    assert (fault.gently, fault.spare is not None) == (gently, spared)
+    assert gently in decide((Case(id="memory-limit-1", fault=replace(fault, spare=None)),), SCENE)[0].reason
 
 
 @pytest.mark.parametrize(

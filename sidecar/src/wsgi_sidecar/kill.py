@@ -59,9 +59,9 @@ def strike(order: Order, second_look: SecondLook = lambda: None, *, deadline_s: 
         stroke.let_go()
 
 
-def ask(process: ProcessId) -> Sent:
-    """Ask one process to end (SIGTERM), after making sure that it is the one that is meant."""
-    return send(process, signal.SIGTERM)
+def ask(process: ProcessId, gently: Literal["SIGTERM", "SIGHUP"] = "SIGTERM") -> Sent:
+    """Ask one process to end, after making sure that it is the one that is meant."""
+    return send(process, signal.Signals[gently])
 
 
 def send(process: ProcessId, number: signal.Signals) -> Sent:

@@ -353,9 +353,12 @@ class Watch:
 
 def _asked(decisions: tuple[Decision, ...], family: Family) -> tuple[Asked, ...]:
     """Ask whom the decisions say; one that may not be asked is asked, too, so that the kill that follows tells why."""
-    orders = [order(decision, family, number=0) for decision in decisions if decision.verb == "ask"]
+    asked = [decision.case.fault for decision in decisions if decision.verb == "ask"]
+    heard = {fault.process for fault in asked if ask(fault.process, fault.gently) != "gone"}
     return tuple(
-        Asked(order=what, at=time.time(), monotonic=family.monotonic) for what in orders if ask(what.process) != "gone"
+        Asked(order=order(decision, family, number=0), at=time.time(), monotonic=family.monotonic)
+        for decision in decisions
+        if decision.verb == "ask" and decision.case.fault.process in heard
     )
 
 

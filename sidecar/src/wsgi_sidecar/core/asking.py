@@ -1,4 +1,4 @@
-"""Ending a process gently: it is asked (SIGTERM) and gets time; its tree is killed only if it lets that time go by.
+"""Ending a process gently: it is asked and gets time; its tree is killed only if it lets that time go by.
 
 In: who was asked and when, and who lives now. Out: who still has time; a `Kill` for each that ended by itself. Rule: a
 process is asked once; nobody waits for it: the looks go on, and one of them finds it ended, or its time over. A worker

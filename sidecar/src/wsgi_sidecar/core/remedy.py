@@ -93,8 +93,8 @@ def _act(case: Case, scene: Scene) -> Decision:
 
 def _asking(case: Case) -> str:
     return (
-        f"it is asked to end (SIGTERM) and finishes its requests; if it still lives after {case.fault.gentle_s:g} s, "
-        f"its whole process tree is killed"
+        f"it is asked to end ({case.fault.gently}) and finishes its requests; if it still lives after "
+        f"{case.fault.gentle_s:g} s, its whole process tree is killed"
     )
 
 

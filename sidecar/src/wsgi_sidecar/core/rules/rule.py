@@ -6,7 +6,7 @@ pure functions; it remembers only what it hands back, names its numbers, and whe
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from wsgi_contract.policy import Policy
 from wsgi_contract.report import Evidence, IncidentKind, KillTarget, ProcessId
@@ -116,8 +116,9 @@ class Fault:
         serving: the process may still serve requests, so that the last one of its kind must stay.
         others: processes with the same fault that one kill ends together with the first.
         outcome: how it ends when it is found no more and nothing was killed; None where that must be looked up.
-        gentle_s: seconds that the process gets to end by itself, once asked (SIGTERM), before its tree is killed; None
-            where asking is of no use.
+        gentle_s: seconds that the process gets to end by itself, once asked, before its tree is killed; None where
+            asking is of no use.
+        gently: the signal by which it is asked: a worker finishes its requests on it.
     """
 
     kind: IncidentKind
@@ -132,6 +133,7 @@ class Fault:
     others: tuple[ProcessId, ...] = ()
     outcome: str | None = None
     gentle_s: float | None = None
+    gently: Literal["SIGTERM", "SIGHUP"] = "SIGTERM"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
