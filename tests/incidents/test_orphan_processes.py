@@ -4,6 +4,8 @@ The stories mostly wait, so they are told at the same time, each on a server of 
 """
 
 import contextlib
+import os
+import signal
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ import pytest
 from tests.servers.container import container
 from tests.servers.server import Server, eventually
 from tests.servers.stories import telling
-from tests.servers.watched import Beside, Event, Watched
+from tests.servers.watched import Beside, Event, Told, Watched
 from wsgi_contract.policy import Policy
 
 pytestmark = pytest.mark.servers
@@ -149,6 +151,74 @@ def test_a_daemon_that_left_a_living_worker_is_not_ended() -> None:
         assert "may be a daemon" in incident["message"]
         assert watched.events("kill") == []
         assert _alive(family) == family
+
+
+def test_a_daemon_that_left_a_living_worker_outlives_a_restart_of_the_sidecar() -> None:
+    with container() as inside, Server("27.0.1", "-k", "sync", "-w", "1", inside=inside) as server:
+        (worker,) = server.worker_pids()
+        server.get("/children?how=daemon&n=2&s=300")
+        family = frozenset(eventually("the daemons are there", lambda: _strangers(server, worker)))
+        for _ in range(2):
+            with Beside("--pid", str(server.master_pid)) as sidecar:
+                (incident, *_) = eventually("the sidecar tells them", partial(sidecar.events, "incident"))
+                assert "may be a daemon" in incident["message"]
+                _look_on(sidecar)
+                assert (sidecar.events("kill"), _alive(family)) == ([], family)
+
+
+@pytest.mark.parametrize("release", ["23.0.0", "27.0.1"])
+def test_a_worker_that_leaves_in_good_order_finishes_its_pool_s_job(release: str) -> None:
+    with Watched(release, "-k", "sync", "-w", "1") as watched:
+        (worker,) = watched.worker_pids()
+        watched.get("/pool?s=8")
+        _look_on(watched, scans=2)
+        os.kill(watched.master_pid, signal.SIGHUP)
+        eventually("the new worker is there", lambda: _new_worker(watched, worker))
+        eventually("the job is done", lambda: "the job is done" in watched.log)
+        eventually("the old worker has ended", lambda: not _alive(frozenset({worker})))
+        assert watched.events("kill") == []
+
+
+ENTRYPOINT = {
+    "entrypoint.sh": 'sh helpers.sh && shift && exec "$@"',
+    "helpers.sh": "sleep 300 & setsid sleep 300 & (sleep 300 & exec sleep 300) &",
+}
+"""Helpers that outlive the script that started them, before the entrypoint becomes gunicorn: `shift` takes a `--`."""
+
+
+def test_what_the_entrypoint_started_outlives_a_recycled_worker() -> None:
+    with Watched("27.0.1", "-w", "1", options=("--", "sh", "entrypoint.sh"), files=ENTRYPOINT) as watched:
+        (worker,) = watched.worker_pids()
+        helpers = frozenset(_strangers(watched, worker))
+        assert len(helpers) == 4
+        os.kill(worker, signal.SIGKILL)
+        eventually("the worker is replaced", lambda: _new_worker(watched, worker))
+        _look_on(watched)
+        assert (watched.events("kill"), watched.events("incident"), _alive(helpers)) == ([], [], helpers)
+
+
+def test_what_the_entrypoint_started_outlives_a_sidecar_that_comes_afterwards() -> None:
+    with (
+        container() as inside,
+        Server("27.0.1", "-w", "1", inside=(*inside, "sh", "entrypoint.sh", "--"), files=ENTRYPOINT) as server,
+    ):
+        (worker,) = server.worker_pids()
+        helpers = frozenset(_strangers(server, worker))
+        os.kill(worker, signal.SIGKILL)
+        eventually("the worker is replaced", lambda: _new_worker(server, worker))
+        with Beside("--pid", str(server.master_pid)) as sidecar:
+            _look_on(sidecar)
+            assert (len(helpers), sidecar.events("kill"), _alive(helpers)) == (4, [], helpers)
+
+
+def _look_on(sidecar: Told, *, scans: int = 6) -> None:
+    """Until it has looked so often; the default is longer than an orphan's grace."""
+    before = sidecar.report().counts.scans
+    eventually("it looks a few times", lambda: sidecar.report().counts.scans > before + scans)
+
+
+def _new_worker(server: Server, old: int) -> bool:
+    return any(pid != old for pid in server.worker_pids())
 
 
 def test_children_of_a_living_worker_are_nobody_s_orphans() -> None:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
@@ -105,6 +106,18 @@ def children(query: Query, environ: WSGIEnvironment) -> bytes:
     return b"started\n"
 
 
+def pool(query: Query, environ: WSGIEnvironment) -> bytes:
+    """Give a pool of processes a job of `s` seconds and answer: a worker that ends waits for it."""
+    _kept.append(ProcessPoolExecutor(1))
+    _kept[-1].submit(_job, _seconds(query, 8.0))
+    return b"submitted\n"
+
+
+def _job(seconds: float) -> None:
+    time.sleep(seconds)
+    os.write(2, b"the job is done\n")
+
+
 def _multiprocessing(method: str) -> Callable[[float], None]:
     def start(seconds: float) -> None:
         _context(method).Process(target=time.sleep, args=(seconds,), daemon=False).start()
@@ -163,4 +176,5 @@ BEHAVIOURS: dict[str, Callable[[Query, WSGIEnvironment], bytes | Iterable[bytes]
     "/upload": upload,
     "/memory": memory,
     "/children": children,
+    "/pool": pool,
 }

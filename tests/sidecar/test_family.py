@@ -301,6 +301,100 @@ def test_an_orphan_bears_a_sign_of_the_server(left: Process, expected: list[int]
     assert orphans(seen(master(1), child(101, 1), left)) == expected
 
 
+def origins(family: Family) -> dict[int, str]:
+    return {who.pid: each.origin for who, each in family.descents.items()}
+
+
+FORK = process(120, ppid=1, started=6000, session=119, listeners=frozenset({900}), heartbeats=(heartbeat(66),))
+
+
+@pytest.mark.parametrize(
+    ("left", "expected"),
+    [
+        pytest.param(FORK, "dead worker", id="a fork that holds the heartbeat of a worker that the master has reaped"),
+        pytest.param(replace(FORK, heartbeats=(heartbeat(1),)), "worker", id="a fork of a worker that lives"),
+        pytest.param(replace(FORK, heartbeats=(heartbeat(1), heartbeat(66))), "worker", id="a fork of either"),
+        pytest.param(replace(FORK, heartbeats=()), "worker", id="a fork of the server"),
+        pytest.param(
+            replace(FORK, listeners=frozenset({77})), "unknown", id="another gunicorn of the same command line"
+        ),
+        pytest.param(replace(DAEMON, says_gunicorn=True), "worker", id="executed by the server"),
+        pytest.param(replace(DAEMON, session=0), "unknown", id="the session alone proves nothing"),
+        pytest.param(replace(DAEMON, command=COMMAND), "unknown", id="nor does the command line"),
+        pytest.param(replace(DAEMON, command=("gunicorn: worker [a]",)), "unknown", id="nor a title"),
+    ],
+)
+def test_only_what_a_server_alone_hands_down_proves_where_an_orphan_comes_from(
+    left: Process, expected: str | None
+) -> None:
+    assert origins(seen(master(1), child(101, 1), left)).get(120) == expected
+
+
+def test_what_the_master_started_right_before_its_workers_is_not_taken_for_a_workers() -> None:
+    hooked = replace(DAEMON, says_gunicorn=True, started_at=AT - 600.5)
+    assert origins(seen(master(1), child(101, 1, started_at=AT - 600), hooked)) == {120: "unknown"}
+    assert origins(seen(master(1), child(101, 1, started_at=AT - 599), hooked)) == {120: "worker"}
+
+
+def test_a_tree_is_judged_by_its_root_not_by_what_is_in_it() -> None:
+    older = process(120, ppid=1, started=4000, command=("celery",))
+    other = process(130, ppid=1, started=6000, session=130, command=("gunicorn: master [b]",))
+    family = seen(
+        master(1), child(101, 1), older, process(121, ppid=120, started=6000), other,
+        process(131, ppid=130, started=6001, session=130, command=("gunicorn: worker [b]",)),
+    )  # fmt: skip
+    assert orphans(family) == []
+
+
+def test_what_is_older_than_the_first_worker_is_never_an_orphan_nor_is_what_it_started() -> None:
+    helper = process(120, ppid=1, started=5050, session=0)
+    first = seen(master(1), child(101, 1), helper, awaited=True)
+    assert orphans(first) == []
+    grown = process(121, ppid=120, started=6000)
+    second = seen(master(1), child(101, 1), helper, grown, before=first)
+    third = seen(master(2), child(102, 2, started=9000), replace(grown, ppid=1), before=second)
+    assert orphans(third) == []
+    assert orphans(seen(master(1), child(101, 1), helper)) == [120], "unless nobody saw the first worker"
+
+
+def test_what_a_program_of_the_master_started_before_the_first_worker_leaves_behind_is_no_orphan() -> None:
+    script = process(120, ppid=100, started=5050, command=("sh", "start-helper.sh"))
+    first = seen(master(1), child(101, 1), script, process(121, ppid=120, started=6000), awaited=True)
+    second = seen(master(2), child(102, 2, started=9000), process(121, ppid=1, started=6000), before=first)
+    assert orphans(second) == []
+
+
+def test_what_process_1_started_beside_the_server_is_no_orphan_where_it_started_the_server_too() -> None:
+    init = process(1, ppid=0, started=1, command=("supervisord",))
+    celery = process(120, ppid=1, started=6000, command=("celery", "worker"))
+    executed, forked = replace(DAEMON, id=pid(121, 6000), says_gunicorn=True), replace(FORK, id=pid(122, 6000))
+    everybody = (SIDECAR, init, master(1, ppid=1), child(101, 1), celery, executed, forked)
+    family = gather(snapshot(*everybody, listeners=(LISTENER,), observer_pid=50))
+    assert family is not None
+    assert origins(family) == {121: "worker", 122: "dead worker"}
+
+
+def test_after_an_upgrade_the_workers_of_a_master_that_is_process_1_are_no_orphans() -> None:
+    old = master(1, id=pid(1, 1000), ppid=0)
+    successor = master(7, id=pid(200, 5000), ppid=1)
+    everybody = (SIDECAR, old, successor, child(201, 7, ppid=200), child(101, 1, ppid=1, started=9000))
+    before = gather(snapshot(SIDECAR, replace(old, heartbeats=()), *everybody[2:4], observer_pid=50))
+    family = gather(snapshot(*everybody, listeners=(LISTENER,), observer_pid=50), before)
+    assert family is not None
+    assert (family.master.id.pid, orphans(family)) == (200, [])
+
+
+def test_the_children_of_a_worker_that_leaves_in_good_order_are_no_orphans_before_it_has_ended() -> None:
+    job = process(120, ppid=101, started=6000)
+    first = seen(master(1), child(101, 1), job)
+    leaving = seen(master(1, 2), child(101, None), child(102, 2, started=9000), job, before=first)
+    assert (workers(leaving), orphans(leaving)) == ({1: 102}, [])
+    zombie = child(101, None, state="Z", command=(), heartbeats=None)
+    ended = seen(master(2), zombie, child(102, 2, started=9000), replace(job, ppid=1), before=leaving)
+    assert orphans(ended) == [120]
+    assert leaving.memory.workers - ended.memory.workers == {pid(101, 5101)}
+
+
 def test_what_an_exec_started_stays_exempt_when_the_exec_ends() -> None:
     shell = process(120, ppid=0, started=6000, command=("bash",))
     first = seen(master(1), child(101, 1), shell, process(121, ppid=120, started=6001))
@@ -353,6 +447,18 @@ def test_an_adopter_tells_all_orphans_without_a_cgroup() -> None:
     )  # fmt: skip
     assert orphans(family) == [120, 121]
     assert family.sees_all_orphans
+
+
+def test_what_the_adopter_got_needs_more_than_adoption_to_be_ended() -> None:
+    servers = (master(1, ppid=50, **BARE), child(101, 1, **BARE))
+    cron = replace(DAEMON, ppid=50, **BARE)
+    known = replace(cron, id=pid(121, 6000), says_gunicorn=True)
+    assert origins(bare(*servers, cron, known, adopter=50)) == {120: "unknown", 121: "worker"}
+    helper = replace(cron, id=pid(122, 5050))
+    assert origins(bare(*servers, helper, adopter=50)) == {}, "older than the first worker"
+    script = process(60, ppid=50, started=100, command=("sh", "entrypoint.sh"), **BARE)
+    below = (script, replace(servers[0], ppid=60), servers[1])
+    assert origins(bare(*below, cron, known, adopter=50)) == {121: "worker"}
 
 
 def test_where_the_master_is_process_1_its_adopted_children_are_orphans() -> None:

@@ -83,7 +83,8 @@ class ProcReader:
             if master.id.pid in processes:
                 leading = processes[master.id.pid]
                 processes[master.id.pid] = replace(leading, turns=self._turns.read(master.id))
-            processes |= self._strangers.asked(processes.values(), master)
+            inodes = (listener.inode for listener in listeners or ())
+            processes |= self._strangers.asked(processes.values(), master, inodes)
         return Snapshot(
             at=at,
             monotonic=monotonic,

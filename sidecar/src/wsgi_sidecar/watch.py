@@ -184,6 +184,7 @@ class Watch:
         ground, hints = self._ground, self._server.hints
         whose = {"within": ground.within, "container": ground.container}
         around: dict[str, Any] = {**whose, "timeout_s": timeout_s, "adopter": ground.adopter}
+        around["awaited"] = self._view is not None and self._view.family is None
         family = gather_any(snapshot, before, hints=hints, **around)
         # A uWSGI seen for the first time was told things without which its workers cannot be told.
         told = self._server.read(family).hints if family and family.kind == "uwsgi" else hints

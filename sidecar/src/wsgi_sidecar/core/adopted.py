@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from wsgi_contract.report import ProcessId
+from wsgi_sidecar.core.descent import shares_cgroup
 from wsgi_sidecar.core.kinship import Kinship
 from wsgi_sidecar.core.leaders import Leader, find_leaders, foremost
-from wsgi_sidecar.core.orphans import shares_cgroup
 from wsgi_sidecar.core.snapshot import Process
 
 REMEDY: Final = (

@@ -17,7 +17,7 @@ from wsgi_sidecar.core.command import role
 from wsgi_sidecar.core.heartbeat import Beat, beat
 from wsgi_sidecar.core.kinship import Kinship
 from wsgi_sidecar.core.masters import find_master, is_candidate
-from wsgi_sidecar.core.orphans import NOTHING, Memory, find_orphans, remember, tells_by_cgroup
+from wsgi_sidecar.core.orphans import NOTHING, Descent, Memory, orphaned
 from wsgi_sidecar.core.slots import assign
 from wsgi_sidecar.core.snapshot import HeartbeatFile, Listener, Process, Snapshot
 
@@ -59,6 +59,7 @@ class Family:
         master: the arbiter.
         workers: by slot.
         orphans: processes that a worker left behind, zombies excluded; None where it cannot be told.
+        descents: where each of them comes from.
         listeners: the ones the master or its workers hold; None where they could not be told.
         memory: what this look leaves to the next; see `orphans`.
         by_title: the workers could only be told by name, because file descriptors could not be read.
@@ -75,6 +76,7 @@ class Family:
     workers: tuple[Worker, ...]
     orphans: tuple[Orphan, ...] | None
     listeners: tuple[Listener, ...] | None
+    descents: Mapping[ProcessId, Descent] = field(default_factory=dict)
     memory: Memory = NOTHING
     by_title: bool = False
     sees_all_orphans: bool = True
@@ -99,6 +101,7 @@ def gather(
     within: int | None = None,
     timeout_s: float | None = None,
     adopter: int | None = None,
+    awaited: bool = False,
 ) -> Family | None:
     """Tell who is who; None while there is no master.
 
@@ -108,13 +111,14 @@ def gather(
         within: pid of a process that must be the master or above it; None allows any.
         timeout_s: the server's timeout, if known: a worker past it is overdue.
         adopter: pid of our own child subreaper, to which the kernel gives orphans; None if there is none.
+        awaited: an earlier look found no server, or another one.
     """
     kinship = Kinship(snapshot.processes)
     preferred = before.master.id if before else None
     master = find_master(snapshot.processes, kinship, within=within, preferred=preferred)
     if master is None:
         return None
-    return family_of(master, snapshot, kinship, before, timeout_s=timeout_s, adopter=adopter)
+    return family_of(master, snapshot, kinship, before, timeout_s=timeout_s, adopter=adopter, awaited=awaited)
 
 
 def family_of(
@@ -125,31 +129,29 @@ def family_of(
     *,
     timeout_s: float | None = None,
     adopter: int | None = None,
+    awaited: bool = False,
 ) -> Family:
     """The family of a gunicorn's master that was found; arguments as those of `gather`."""
     master, owned = _serving(master, kinship, before)
     if before is not None and before.master.id != master.id:
-        before = None
+        before, awaited = None, True
     listeners = _server_listeners(snapshot, master, [process for process, _ in owned])
     states = _States(accepting=frozenset(each.inode for each in listeners or ()), timeout_s=timeout_s)
     workers = _workers(snapshot, kinship, owned, before, states)
-    processes = [worker.process for worker in workers]
-    memory = remember(snapshot.processes, kinship, master, processes, before.memory if before else NOTHING)
-    by_cgroup = tells_by_cgroup(master, kinship.find(snapshot.observer_pid or 0))
-    orphans = find_orphans(
-        snapshot.processes, kinship, master, workers=processes, memory=memory, by_cgroup=by_cgroup, adopter=adopter
-    )
+    processes, memory = tuple(worker.process for worker in workers), before.memory if before else None
+    left = orphaned(snapshot, kinship, master, processes, memory, adopter=adopter, awaited=awaited)
     return Family(
         at=snapshot.at,
         monotonic=snapshot.monotonic,
         kind="gunicorn",
         master=master,
         workers=workers,
-        orphans=dated(orphans, before, snapshot.at),
+        orphans=dated(left.processes, before, snapshot.at),
         listeners=listeners,
-        memory=memory,
+        descents=left.descents,
+        memory=left.memory,
         by_title=master.heartbeats is None,
-        sees_all_orphans=by_cgroup or adopter is not None,
+        sees_all_orphans=left.sees_all,
     )
 
 

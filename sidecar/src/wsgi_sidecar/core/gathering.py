@@ -14,7 +14,7 @@ from wsgi_sidecar.core.adopted import find_adopted
 from wsgi_sidecar.core.family import Family, Worker, dated, family_of
 from wsgi_sidecar.core.kinship import Kinship
 from wsgi_sidecar.core.leaders import Leader, other_workers
-from wsgi_sidecar.core.orphans import NOTHING, find_orphans, remember, tells_by_cgroup
+from wsgi_sidecar.core.orphans import orphaned
 from wsgi_sidecar.core.slots import assign
 from wsgi_sidecar.core.snapshot import Listener, Process, Snapshot
 from wsgi_sidecar.core.uwsgi_family import kin_of
@@ -49,6 +49,7 @@ def gather_any(
     container: str | None = None,
     timeout_s: float | None = None,
     adopter: int | None = None,
+    awaited: bool = False,
     hints: Hints = NO_HINTS,
 ) -> Family | None:
     """Tell who is who; None while there is no server.
@@ -60,6 +61,7 @@ def gather_any(
         container: likewise.
         timeout_s: the server's timeout, if known: a worker past it is overdue.
         adopter: pid of our own child subreaper, to which the kernel gives orphans; None if there is none.
+        awaited: an earlier look found no server.
         hints: from what the server was told.
     """
     kinship = Kinship(snapshot.processes)
@@ -74,7 +76,7 @@ def gather_any(
     )
     if found is None:
         return None
-    family = _family(found.leader, _Scene(snapshot, kinship, before, adopter), hints, timeout_s)
+    family = _family(found.leader, _Scene(snapshot, kinship, before, adopter, awaited), hints, timeout_s)
     doubt = found.doubt or (before.doubt if before is not None and not found.certain else None)
     return family if doubt is None else replace(family, doubt=doubt, untouchable=doubt)
 
@@ -82,10 +84,16 @@ def gather_any(
 def _family(leader: Leader, scene: "_Scene", hints: Hints, timeout_s: float | None) -> Family:
     if leader.kind == "gunicorn":
         return family_of(
-            leader.process, scene.snapshot, scene.kinship, scene.before, timeout_s=timeout_s, adopter=scene.adopter
+            leader.process,
+            scene.snapshot,
+            scene.kinship,
+            scene.before,
+            timeout_s=timeout_s,
+            adopter=scene.adopter,
+            awaited=scene.awaited,
         )
     if scene.before is not None and scene.before.master.id != leader.process.id:
-        scene = replace(scene, before=None)
+        scene = replace(scene, before=None, awaited=True)
     if leader.kind == "uwsgi":
         return _uwsgi(leader.process, scene, hints)
     workers = other_workers(leader.process, scene.kinship)
@@ -118,6 +126,7 @@ class _Scene:
     kinship: Kinship
     before: Family | None
     adopter: int | None
+    awaited: bool
 
     def family(
         self,
@@ -131,28 +140,20 @@ class _Scene:
         untouchable: str | None = None,
     ) -> Family:
         snapshot, kinship, before = self.snapshot, self.kinship, self.before
-        memory = remember(snapshot.processes, kinship, master, workers, before.memory if before else NOTHING)
-        by_cgroup = tells_by_cgroup(master, kinship.find(snapshot.observer_pid or 0))
-        orphans = find_orphans(
-            snapshot.processes,
-            kinship,
-            master,
-            workers=workers,
-            memory=memory,
-            by_cgroup=by_cgroup,
-            adopter=self.adopter,
-        )
+        memory = before.memory if before else None
+        left = orphaned(snapshot, kinship, master, workers, memory, adopter=self.adopter, awaited=self.awaited)
         return Family(
             at=snapshot.at,
             monotonic=snapshot.monotonic,
             kind=kind,
             master=master,
             workers=self._workers(workers),
-            orphans=dated(orphans, before, snapshot.at),
+            orphans=dated(left.processes, before, snapshot.at),
             listeners=self._listeners(master, workers, strange),
-            memory=memory,
+            descents=left.descents,
+            memory=left.memory,
             by_title=by_title,
-            sees_all_orphans=by_cgroup or self.adopter is not None,
+            sees_all_orphans=left.sees_all,
             has_arbiter=has_arbiter,
             untouchable=untouchable,
         )

@@ -60,9 +60,9 @@ class Process:
             looked: only the sidecar and those that could lead a server are asked.
         session: session id: who starts a container or a `kubectl exec` leads a session of its own.
         says_gunicorn: its environment names a gunicorn as the server it was started by; None where the kernel refused,
-            or nobody looked: only strangers in the master's cgroup are asked.
-        fd_count: open file descriptors; None where the kernel refused, or nobody looked: only masters and their
-            children are looked at that closely.
+            or nobody looked: only what may be an orphan is asked.
+        fd_count: open file descriptors; None where the kernel refused, or nobody looked: only masters, their
+            children and what may be an orphan are looked at that closely.
         heartbeats: gunicorn heartbeat files it holds; None likewise.
         listeners: inodes of the listening sockets it holds; None likewise.
         connections: inodes of the accepted connections of the server that it holds (ESTABLISHED or CLOSE_WAIT); None

@@ -5,8 +5,8 @@ once the working set passed `memory_recycle_share` of the limit. Rule: one at a 
 gone and what it gave back was counted. PSS, not RSS: pages shared since the fork belong to nobody's growth. Growth
 counts from a worker's first weighing: where none has grown, recycling gives nothing back, and that is told instead.
 
-The worker is asked first: gunicorn's finishes its requests on SIGTERM, within the graceful timeout. uWSGI's breaks them
-off on SIGTERM and finishes them on SIGHUP (measured on 2.0.31: an empty reply against a 200). Only then its tree is killed.
+The worker is asked first, and gets the server's graceful timeout; only then its tree is killed. gunicorn's finishes its
+requests on SIGTERM; uWSGI's breaks them off on that, and finishes them on SIGHUP (2.0.31: an empty reply, and a 200).
 """
 
 from collections.abc import Mapping

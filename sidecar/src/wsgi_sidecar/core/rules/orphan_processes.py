@@ -1,9 +1,11 @@
 """What a worker leaves behind when it is killed: children that nobody ends (gunicorn #3326).
 
-In: the family's orphans, look after look. Out: one fault for all of them together. Rule: an orphan is ended when its
-worker is known to be dead, or when it may only come from a dead one: it was there before our first look, or a worker
-that lived at its birth is gone. One whose worker lives was set free on purpose (a daemon); it is told and left alone.
-What the user exempts by name is not even told.
+In: the family's orphans, look after look. Out: one fault for all of them together. Rule: an orphan is ended, with its
+whole tree, when its root's worker is known to be dead, or when it may only come from a dead one: it is proven to come
+from a worker, no worker that lives was there at its birth, and it was there before our first look or one that was is
+gone. One whose worker lives was set free on purpose (a daemon); it is told and left alone, as whatever is in doubt. A
+worker lives until its process ends: one that leaves in good order waits for its children. What the user exempts by name
+is not even told.
 
 gunicorn ends the worker, never its tree. SIGTERM does not end multiprocessing's forks, which inherit gunicorn's handler
 and only set a flag in it: so SIGKILL, through the whole tree of each.
@@ -15,6 +17,7 @@ from fnmatch import fnmatchcase
 
 from wsgi_contract.policy import Policy
 from wsgi_contract.report import Evidence, Orphan, ProcessId
+from wsgi_sidecar.core.descent import Descent
 from wsgi_sidecar.core.rules.rule import Fault, Rule, Sight, Terms, Verdict
 from wsgi_sidecar.core.snapshot import Closeup
 
@@ -29,7 +32,7 @@ class Lineage:
         owners: living processes once seen in a worker's tree, with that worker.
         inherited: orphans that were there at the first look.
         dead: workers seen alive and gone since; a server that served alone and has workers now is not gone.
-        alive: workers of the last look.
+        alive: workers at the last look, those that were leaving included.
         first: monotonic time at which each orphan was first seen.
     """
 
@@ -60,7 +63,7 @@ def judge(sight: Sight, memory: Lineage | None) -> Verdict:
     now, grace_s = sight.family.monotonic, sight.policy.orphan_grace_s
     ripe = [each for each in orphans if now - lineage.first[each.process] >= grace_s]
     unripe = [lineage.first[each.process] + grace_s for each in orphans if each not in ripe]
-    bereft = tuple(each for each in ripe if _bereft(each.process, lineage))
+    bereft = tuple(each for each in ripe if _bereft(_descent(each.process, sight), lineage))
     freed = tuple(each for each in ripe if each not in bereft)
     faults = tuple(_fault(group, sight, freed=group is freed) for group in (bereft, freed) if group)
     return Verdict(faults=faults, memory=lineage, again_at=min(unripe, default=None))
@@ -69,10 +72,11 @@ def judge(sight: Sight, memory: Lineage | None) -> Verdict:
 def _remembered(sight: Sight, memory: Lineage | None) -> Lineage:
     family, before = sight.family, memory or Lineage()
     orphans = {orphan.process for orphan in family.orphans or ()}
-    alive = frozenset(worker.process.id for worker in family.workers)
+    alive = family.memory.workers | {worker.process.id for worker in family.workers}
+    known = family.memory.kin | orphans
     trees = {child.id: worker.process.id for worker in family.workers for child in worker.tree}
     return Lineage(
-        owners={who: owner for who, owner in before.owners.items() if who in orphans} | trees,
+        owners={who: owner for who, owner in before.owners.items() if who in known} | trees,
         inherited=frozenset(orphans) if memory is None else before.inherited & orphans,
         dead=_newest(before.dead | (before.alive - alive - {family.master.id})),
         alive=alive,
@@ -85,11 +89,20 @@ def _newest(dead: frozenset[ProcessId]) -> frozenset[ProcessId]:
     return frozenset(sorted(dead, key=lambda worker: worker.started)[-MOST_DEAD:])
 
 
-def _bereft(orphan: ProcessId, lineage: Lineage) -> bool:
-    owner = lineage.owners.get(orphan)
+def _descent(orphan: ProcessId, sight: Sight) -> Descent:
+    return sight.family.descents.get(orphan) or Descent(root=orphan, origin="worker")
+
+
+def _bereft(descent: Descent, lineage: Lineage) -> bool:
+    root = descent.root
+    owner = lineage.owners.get(root)
     if owner is not None:
         return owner not in lineage.alive
-    return orphan in lineage.inherited or any(worker.started <= orphan.started for worker in lineage.dead)
+    if descent.origin != "worker":
+        return descent.origin == "dead worker"
+    if any(worker.started <= root.started for worker in lineage.alive):
+        return False
+    return root in lineage.inherited or any(worker.started <= root.started for worker in lineage.dead)
 
 
 def _fault(orphans: tuple[Orphan, ...], sight: Sight, *, freed: bool) -> Fault:
@@ -122,7 +135,9 @@ def _fault(orphans: tuple[Orphan, ...], sight: Sight, *, freed: bool) -> Fault:
 
 def _why_spared(policy: Policy, *, freed: bool) -> str | None:
     if freed:
-        return "every worker that could have started it still lives: it may be a daemon that left its worker on purpose"
+        return (
+            "a worker that could have started it still lives, or it is none's: it may be a daemon, set free on purpose"
+        )
     if not policy.end_orphans:
         return "the policy says to tell orphans, not to end them (end_orphans)"
     return None
