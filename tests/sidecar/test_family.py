@@ -381,7 +381,7 @@ def test_after_an_upgrade_the_workers_of_a_master_that_is_process_1_are_no_orpha
     before = gather(snapshot(SIDECAR, replace(old, heartbeats=()), *everybody[2:4], observer_pid=50))
     family = gather(snapshot(*everybody, listeners=(LISTENER,), observer_pid=50), before)
     assert family is not None
-    assert (family.master.id.pid, orphans(family)) == (200, [])
+    assert (family.master.id.pid, orphans(family)) == (1, [])
 
 
 def test_the_children_of_a_worker_that_leaves_in_good_order_are_no_orphans_before_it_has_ended() -> None:
