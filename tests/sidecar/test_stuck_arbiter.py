@@ -10,6 +10,7 @@ from wsgi_contract.policy import Policy
 from wsgi_sidecar.core.family import Worker
 from wsgi_sidecar.core.rules.rule import Sight, Terms, Verdict
 from wsgi_sidecar.core.rules.stuck_arbiter import BOOT_S, PATIENCE_S, RULE
+from wsgi_sidecar.core.snapshot import Listener
 from wsgi_sidecar.testing import AT, MONOTONIC, closeup, family, pid, process, thread, worker
 
 TERMS = Terms(release="23.0.0", worker_class="sync", connection_limit=1, timeout_s=30)
@@ -19,13 +20,14 @@ NOBODY: tuple[Worker, ...] = ()
 Look = tuple[float, int]
 
 
-def sight(look: Look, workers: tuple[Worker, ...], *, state: str = "S", wchan: str = "do_epoll_wait") -> Sight:
+def sight(
+    look: Look, workers: tuple[Worker, ...], *, state: str = "S", wchan: str = "do_epoll_wait", **fields: Any
+) -> Sight:
     second, switches = look
     main = thread(100, switches=switches, wchan=wchan)
     close = closeup(main, process=MASTER, monotonic=MONOTONIC + second)
-    now = replace(
-        family(at=AT + second, monotonic=MONOTONIC + second, master=process(100, state=state)), workers=workers
-    )
+    master = process(100, state=state)
+    now = replace(family(at=AT + second, monotonic=MONOTONIC + second, master=master, **fields), workers=workers)
     return Sight(family=now, before=None, terms=TERMS, policy=Policy(), closeups={MASTER: close})
 
 
@@ -91,19 +93,61 @@ def test_one_that_lets_a_worker_outlive_its_timeout_did_harm_too() -> None:
     assert fault.spare is None
 
 
-def test_one_never_seen_awake_may_still_import_its_app() -> None:
-    memory: Any = RULE.blank
+@pytest.mark.parametrize("turns", [(7, 7), (7, 8)])
+def test_one_that_never_had_a_worker_may_still_import_its_app_also_after_some_work(turns: tuple[int, int]) -> None:
+    before, now = turns
+    memory = RULE.judge(seen(0.0, turns=now, before=before, closely=True), RULE.blank).memory
     faults = []
-    for second in range(0, int(BOOT_S) + 1, 10):
-        verdict = RULE.judge(sight((float(second), 7), NOBODY), memory)
+    for second in range(10, int(BOOT_S) + 1, 10):
+        verdict = RULE.judge(sight((float(second), 2), NOBODY), memory)
         memory = verdict.memory
         faults.append(len(verdict.faults))
     assert faults == [0] * (len(faults) - 1) + [1]
 
 
-def seen(second: float, *, turns: int | None, before: int | None, closely: bool = False) -> Sight:
+@pytest.mark.parametrize("listeners", [(), None])
+def test_one_that_closed_its_listeners_leaves_and_may_take_its_time_for_it(listeners: tuple[Listener, ...]) -> None:
+    assert story(asleep(BOOT_S - 1), listeners=listeners).faults == ()
+    assert len(story(asleep(BOOT_S), listeners=listeners).faults) == 1
+
+
+def test_a_uwsgi_without_workers_may_load_its_app_again() -> None:
+    assert story(asleep(BOOT_S - 1), kind="uwsgi", wchan="hrtimer_nanosleep").faults == ()
+    assert story(asleep(BOOT_S - 1), kind="uwsgi").faults == ()
+    assert len(story(asleep(BOOT_S), kind="uwsgi").faults) == 1
+
+
+def test_a_uwsgi_that_writes_to_a_log_nobody_reads_is_stuck() -> None:
+    (fault,) = story(asleep(5), kind="uwsgi", wchan="anon_pipe_write").faults
+    assert fault.spare is None
+
+
+@pytest.mark.parametrize("wchan", ["hrtimer_nanosleep", "wait_woken", ""])
+def test_one_that_may_be_in_a_hook_of_its_owner_s_is_told_and_given_patience(wchan: str) -> None:
+    (early,) = story(asleep(PATIENCE_S - 1), wchan=wchan).faults
+    assert "may be in a hook" in (early.spare or "")
+    (late,) = story(asleep(PATIENCE_S), wchan=wchan).faults
+    assert late.spare is None
+
+
+def test_one_whose_workers_still_load_the_application_is_given_patience() -> None:
+    boots = (worker(1, state="booting"), worker(2, state="booting"))
+    (early,) = story(asleep(PATIENCE_S - 1), boots).faults
+    assert "still load" in (early.spare or "")
+    (late,) = story(asleep(PATIENCE_S), boots).faults
+    assert late.spare is None
+
+
+def seen(
+    second: float,
+    *,
+    turns: int | None,
+    before: int | None,
+    closely: bool = False,
+    workers: tuple[Worker, ...] = NOBODY,
+) -> Sight:
     """A look that knows how often the arbiter was given a CPU, and by the look before."""
-    look = sight((second, 2), NOBODY)
+    look = sight((second, 2), workers)
     now = replace(look.family, master=replace(look.family.master, turns=turns))
     earlier = replace(now, master=replace(now.master, turns=before))
     return replace(look, family=now, before=earlier, closeups=look.closeups if closely else {})
@@ -120,7 +164,7 @@ def test_an_arbiter_that_was_given_a_cpu_needs_no_closer_look(
 
 
 def test_the_window_begins_at_the_last_look_that_found_it_awake() -> None:
-    verdict = RULE.judge(seen(0.0, turns=8, before=7), RULE.blank)
+    verdict = RULE.judge(seen(0.0, turns=8, before=7, workers=(worker(1),)), RULE.blank)
     for second in range(1, 5):
         verdict = RULE.judge(seen(float(second), turns=8, before=8, closely=True), verdict.memory)
         assert verdict.faults == ()
@@ -129,7 +173,7 @@ def test_the_window_begins_at_the_last_look_that_found_it_awake() -> None:
 
 
 def test_a_turn_within_the_window_begins_it_anew() -> None:
-    verdict = RULE.judge(seen(0.0, turns=8, before=7), RULE.blank)
+    verdict = RULE.judge(seen(0.0, turns=8, before=7, workers=(worker(1),)), RULE.blank)
     verdict = RULE.judge(seen(4.0, turns=8, before=8, closely=True), verdict.memory)
     verdict = RULE.judge(seen(4.5, turns=9, before=8), verdict.memory)
     assert RULE.judge(seen(6.0, turns=9, before=9, closely=True), verdict.memory).faults == ()

@@ -5,10 +5,14 @@ a gunicorn arbiter (and uWSGI's master) wakes up once a second whatever happens;
 for `stuck_window_s` while it *sleeps* is stuck. A stopped one (a debugger), a starved one (it would be running) and one
 in a frozen cgroup are not. TCP probes stay green meanwhile: the kernel still accepts connections.
 
-Ending it ends the server, so what is lost is weighed: with nobody left to serve, at once. While workers still serve,
-only once harm was done that the arbiter should have mended (fewer workers than when it last woke up, or one past its
-timeout) and `PATIENCE_S` went by: an arbiter that imports a preloaded app at SIGHUP may sleep long in that import, and
-comes back. One that was never seen awake may still import its app at its start: it is given `BOOT_S`.
+One that comes or goes may sleep long in what its owner wrote (an import, `on_starting`, `on_exit`), and is given
+`BOOT_S`. It comes until it was seen with a worker: a start-up runs on a CPU before it sleeps. Without workers gunicorn
+leaves when it holds no listener, and uWSGI, which keeps its sockets, may be loading its app again after a SIGHUP.
+
+Ending it ends the server, so what is lost is weighed: with nobody left to serve, at once if it waits where the known
+faults do. While workers still serve, only once harm was done that the arbiter should have mended (fewer workers than
+when it last woke up, or one past its timeout). `PATIENCE_S` goes by before that, as before anything else that may be a
+hook of the owner's, or the import of a preloaded app at SIGHUP: it comes back.
 """
 
 from dataclasses import dataclass, replace
@@ -16,14 +20,18 @@ from typing import Final
 
 from wsgi_contract.policy import Policy
 from wsgi_contract.report import Evidence, ProcessId
-from wsgi_sidecar.core.family import Worker
+from wsgi_sidecar.core.family import Family
 from wsgi_sidecar.core.rules.rule import Fault, Rule, Sight, Terms, Verdict
 from wsgi_sidecar.core.snapshot import Closeup
+from wsgi_sidecar.core.wchans import by_wchan
 
 PATIENCE_S: Final = 60.0
 BOOT_S: Final = 180.0
+LONGER_THAN_A_BEAT_S: Final = 2.0
 ASLEEP: Final = ("S", "D")
 FROZEN_CGROUP: Final = ("__refrigerator", "do_freezer_trap", "cgroup_freeze_task")
+KNOWN_WAITS: Final = ("events", "pipe")
+"""Where stuck arbiters were met: eventlet's hub (#3299), and the log that nobody reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +42,14 @@ class Vigil:
         process: the master.
         switches: context switches of its main thread; None while it is awake and nobody looked closely.
         since: monotonic time at which they last changed, or of the first look.
-        awake: it was seen awake at least once.
+        up: it was seen with a worker at least once.
         workers: how many it had when it was last seen awake.
     """
 
     process: ProcessId
     switches: int | None
     since: float
-    awake: bool
+    up: bool
     workers: int
 
 
@@ -59,43 +67,57 @@ def _ran(sight: Sight) -> bool:
 
 def judge(sight: Sight, memory: Vigil | None) -> Verdict:
     """Carry the vigil on, or begin it anew; one as long as the window is a fault."""
+    known = memory if memory is not None and memory.process == sight.family.master.id else None
     if _ran(sight):
-        return Verdict(faults=(), memory=_awake(sight))
+        return Verdict(faults=(), memory=_begun(sight, known))
     closeup = sight.closeups.get(sight.family.master.id)
     switches = main_switches(closeup) if closeup else None
     if closeup is None or switches is None:
         return Verdict(faults=(), memory=None)
-    vigil = _watched(memory, closeup, switches, sight)
+    vigil = _watched(known, closeup, switches, sight)
     asleep_s = closeup.monotonic - vigil.since
-    window_s = sight.policy.stuck_window_s if vigil.awake else BOOT_S
+    window_s = _window_s(vigil, closeup, sight)
     if asleep_s < window_s:
         # Only a vigil that outlasted a whole beat is worth an extra look: a healthy arbiter begins one each second.
-        again_at = vigil.since + window_s if asleep_s > 2.0 else None
+        again_at = vigil.since + window_s if asleep_s > LONGER_THAN_A_BEAT_S else None
         return Verdict(faults=(), memory=vigil, again_at=again_at)
     return Verdict(faults=(_fault(vigil, asleep_s, closeup, sight),), memory=vigil)
 
 
-def _awake(sight: Sight) -> Vigil:
+def _begun(sight: Sight, known: Vigil | None) -> Vigil:
     family = sight.family
-    return Vigil(
-        process=family.master.id, switches=None, since=family.monotonic, awake=True, workers=len(family.workers)
-    )
+    count = len(family.workers)
+    up = bool(count) or (known is not None and known.up)
+    return Vigil(process=family.master.id, switches=None, since=family.monotonic, up=up, workers=count)
 
 
-def _watched(memory: Vigil | None, closeup: Closeup, switches: int, sight: Sight) -> Vigil:
-    count = len(sight.family.workers)
-    anew = Vigil(process=closeup.process, switches=switches, since=closeup.monotonic, awake=False, workers=count)
-    if memory is None or memory.process != closeup.process:
+def _watched(known: Vigil | None, closeup: Closeup, switches: int, sight: Sight) -> Vigil:
+    anew = replace(_begun(sight, known), switches=switches, since=closeup.monotonic)
+    if known is None or known.switches not in (None, switches):
         return anew
-    if memory.switches is not None and memory.switches != switches:
-        return replace(anew, awake=True)
     if not _sleeps(closeup, sight):
-        return replace(anew, awake=memory.awake, workers=memory.workers)
-    return replace(memory, switches=switches)
+        return replace(anew, workers=known.workers)
+    return replace(known, switches=switches, up=anew.up)
 
 
 def _sleeps(closeup: Closeup, sight: Sight) -> bool:
     return sight.family.master.state in ASLEEP and closeup.threads[0].wchan not in FROZEN_CGROUP
+
+
+def _window_s(vigil: Vigil, closeup: Closeup, sight: Sight) -> float:
+    least_s = sight.policy.stuck_window_s
+    return least_s if vigil.up and not _comes_or_goes(sight.family, closeup) else max(least_s, BOOT_S)
+
+
+def _comes_or_goes(family: Family, closeup: Closeup) -> bool:
+    """Whether a master that was up may be leaving, or (uWSGI, which executes itself) be starting again."""
+    if family.workers:
+        return False
+    return _waits(closeup) != "pipe" if family.kind == "uwsgi" else not family.listeners
+
+
+def _waits(closeup: Closeup) -> str:
+    return (by_wchan(closeup.threads[0].wchan) or ("unknown", ""))[0]
 
 
 def main_switches(closeup: Closeup) -> int | None:
@@ -137,19 +159,22 @@ def _fault(vigil: Vigil, asleep_s: float, closeup: Closeup, sight: Sight) -> Fau
             Evidence(name="release", value=sight.terms.release or "unknown"),
         ),
         target="server",
-        spare=_why_spared(serving, harmed=bool(missing or overdue), asleep_s=asleep_s),
+        spare=_why_spared(family, closeup, harmed=bool(missing or overdue), asleep_s=asleep_s),
     )
 
 
-def _why_spared(serving: list[Worker], *, harmed: bool, asleep_s: float) -> str | None:
-    if not serving:
+def _why_spared(family: Family, closeup: Closeup, *, harmed: bool, asleep_s: float) -> str | None:
+    serving = sum(worker.state in ("alive", "draining") for worker in family.workers)
+    if serving and not harmed:
+        return f"{serving} workers still serve and none was lost yet, so the server is not ended; look at its arbiter"
+    if asleep_s >= PATIENCE_S:
         return None
-    if not harmed:
-        return (
-            f"{len(serving)} workers still serve and none was lost yet, so the server is not ended; look at its arbiter"
-        )
-    if asleep_s < PATIENCE_S:
-        return f"{len(serving)} workers still serve; it is ended when none does, or once it slept {PATIENCE_S:g} s"
+    if serving:
+        return f"{serving} workers still serve; it is ended when none does, or once it slept {PATIENCE_S:g} s"
+    if any(worker.state == "booting" for worker in family.workers):
+        return f"its workers still load the application; it is ended once it slept {PATIENCE_S:g} s"
+    if _waits(closeup) not in KNOWN_WAITS:
+        return f"it may be in a hook of its own that comes back; it is ended once it slept {PATIENCE_S:g} s"
     return None
 
 
