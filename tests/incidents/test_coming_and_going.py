@@ -1,4 +1,4 @@
-"""Servers that come, reload or leave slowly: their master sleeps as a stuck one does, and comes back; nobody ends it.
+"""Masters that sleep as a stuck one does, and come back: they start, reload or leave slowly, or are frozen.
 
 The stories mostly wait, so they are told at the same time, each on a server of its own.
 """
@@ -13,17 +13,21 @@ from typing import Any
 
 import pytest
 
+from tests.servers.freezer_box import Version, freezer_box
 from tests.servers.rooms import prepare
 from tests.servers.server import HERE, Server, eventually, free_port
 from tests.servers.stories import telling
 from tests.servers.uwsgi import Uwsgi
-from tests.servers.watched import COMMAND, Event, Told, Watched
+from tests.servers.watched import COMMAND, Beside, Event, Told, Watched
+from wsgi_contract.policy import Policy, dump_policy
+from wsgi_contract.report import Kill
 
 pytestmark = pytest.mark.servers
 
 ASLEEP = "import time\ntime.sleep(8)\n"
 AT_WORK = "import time\nend = time.process_time() + 1.5\nwhile time.process_time() < end: pass\n"
 HOOK = "def {}({}):\n    import time\n    time.sleep(8)\n"
+HASTY = Policy(boot_told_s=3.0, boot_limit_s=5.0)
 APP = "from apps import app\n"
 
 
@@ -81,6 +85,36 @@ def tell_hook(release: str) -> Story:
         return story(server)
 
 
+def tell_frozen(version: Version) -> Story:
+    """As `docker pause` does it, for longer than the only worker's timeout; its heartbeat is old and none serves."""
+    with (
+        freezer_box(version) as box,
+        Server("27.0.1", "-w", "1", "--timeout", "3", inside=box.inside) as server,
+        Beside("--pid", str(server.pid)) as sidecar,
+    ):
+        eventually("its worker is seen", sidecar.workers)
+        with box.frozen():
+            frozen_at = sidecar.report().counts.scans
+            eventually("it is overdue", lambda: [worker.state for worker in sidecar.workers()] == ["overdue"])
+            eventually("more looks than a window has", lambda: sidecar.report().counts.scans > frozen_at + 20)
+        return story(sidecar)
+
+
+def tell_frozen_boot() -> Kill:
+    """A rule of its own would end the worker; whatever it saw of a frozen one proves nothing."""
+    files = {"slow.py": "import time\ntime.sleep(600)\n", "policy.json": dump_policy(HASTY)}
+    with (
+        freezer_box("v2") as box,
+        Server("27.0.1", "-w", "1", application="slow:app", files=files, inside=box.inside) as server,
+        Beside("--pid", str(server.pid), "--policy-file", str(server.folder / "policy.json")) as sidecar,
+    ):
+        eventually("its worker is seen", sidecar.workers)
+        with box.frozen():
+            (kill,) = eventually("it is to be ended", lambda: sidecar.report().kills)
+            assert server.worker_pids()
+        return kill
+
+
 def _other_than(gone: int, server: Server) -> list[int]:
     return [pid for pid in server.worker_pids() if pid != gone]
 
@@ -99,7 +133,7 @@ def tell_uwsgi(*, reload: bool) -> Story:
         return story(server)
 
 
-TELLERS: Mapping[str, Callable[[], Story]] = {
+TELLERS: Mapping[str, Callable[[], Any]] = {
     "preload 23.0.0": partial(tell_start, "23.0.0", "--preload", slow=ASLEEP + APP),
     "preload 27.0.1": partial(tell_start, "27.0.1", "--preload", slow=ASLEEP + APP),
     "preload after some work": partial(tell_start, "27.0.1", "--preload", slow=AT_WORK + ASLEEP + APP),
@@ -109,8 +143,11 @@ TELLERS: Mapping[str, Callable[[], Story]] = {
     "uWSGI starts": partial(tell_uwsgi, reload=False),
     "uWSGI reloads": partial(tell_uwsgi, reload=True),
     "child_exit": partial(tell_hook, "23.0.0"),
+    "frozen v1": partial(tell_frozen, "v1"),
+    "frozen v2": partial(tell_frozen, "v2"),
+    "frozen boot": tell_frozen_boot,
 }
-CALM = tuple(name for name in TELLERS if name != "child_exit")
+CALM = tuple(TELLERS)[:8]
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +164,19 @@ def test_a_master_that_sleeps_while_it_comes_or_goes_is_left_alone(
     told = stories[name].result()
     assert (told.kills, told.incidents) == ([], [])
     assert not told.exit_code
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_server_in_a_frozen_cgroup_is_left_alone(stories: Mapping[str, Future[Story]], version: str) -> None:
+    told = stories[f"frozen {version}"].result()
+    assert told.kills == []
+    assert [event for event in told.incidents if "stuck-arbiter" in event["message"]] == []
+
+
+def test_nothing_in_a_frozen_cgroup_is_ended_whatever_a_rule_says(stories: Mapping[str, Future[Kill]]) -> None:
+    kill = stories["frozen boot"].result()
+    assert (kill.reason, kill.outcome) == ("boot-hang", "spared")
+    assert "cgroup is frozen" in kill.message
 
 
 def test_a_master_that_sleeps_in_a_hook_with_no_worker_left_is_told_and_given_time(

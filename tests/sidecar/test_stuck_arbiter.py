@@ -21,14 +21,20 @@ Look = tuple[float, int]
 
 
 def sight(
-    look: Look, workers: tuple[Worker, ...], *, state: str = "S", wchan: str = "do_epoll_wait", **fields: Any
+    look: Look,
+    workers: tuple[Worker, ...],
+    *,
+    state: str = "S",
+    wchan: str = "do_epoll_wait",
+    frozen: bool | None = None,
+    **fields: Any,
 ) -> Sight:
     second, switches = look
     main = thread(100, switches=switches, wchan=wchan)
     close = closeup(main, process=MASTER, monotonic=MONOTONIC + second)
     master = process(100, state=state)
     now = replace(family(at=AT + second, monotonic=MONOTONIC + second, master=master, **fields), workers=workers)
-    return Sight(family=now, before=None, terms=TERMS, policy=Policy(), closeups={MASTER: close})
+    return Sight(family=now, before=None, terms=TERMS, policy=Policy(), closeups={MASTER: close}, frozen=frozen)
 
 
 def story(looks: Iterable[Look], workers: tuple[Worker, ...] = NOBODY, **fields: Any) -> Verdict:
@@ -70,10 +76,32 @@ def test_an_idle_arbiter_that_wakes_up_every_second_is_healthy() -> None:
 
 @pytest.mark.parametrize(
     ("state", "wchan"),
-    [("T", "do_signal_stop"), ("t", "ptrace_stop"), ("R", ""), ("D", "__refrigerator"), ("S", "do_freezer_trap")],
+    [
+        ("T", "do_signal_stop"),
+        ("t", "ptrace_stop"),
+        ("R", ""),
+        ("D", "__refrigerator"),
+        ("S", "do_freezer_trap"),
+        ("S", "get_signal"),
+    ],
 )
 def test_one_that_is_stopped_starved_or_in_a_frozen_cgroup_is_not_stuck(state: str, wchan: str) -> None:
     assert story(asleep(60), state=state, wchan=wchan).faults == ()
+
+
+def test_one_in_a_frozen_cgroup_is_not_stuck_wherever_it_waits_and_its_window_begins_when_that_is_over() -> None:
+    frozen = story(asleep(600), frozen=True)
+    assert frozen.faults == ()
+    assert RULE.judge(sight((604.0, 2), NOBODY), frozen.memory).faults == ()
+    (fault,) = RULE.judge(sight((605.0, 2), NOBODY), frozen.memory).faults
+    assert {e.name: e.value for e in fault.evidence}["workers missing"] == 2
+
+
+@pytest.mark.parametrize(("second", "asked"), [(1.0, False), (2.5, True), (9.0, True)])
+def test_the_freezer_is_asked_only_about_one_that_sleeps_longer_than_a_beat(second: float, asked: bool) -> None:
+    memory = story([]).memory
+    assert RULE.wishes(sight((second, 2), NOBODY), memory).freezer is asked
+    assert not RULE.wishes(seen(second, turns=8, before=7), memory).freezer
 
 
 def test_one_whose_workers_all_live_is_told_but_never_ended() -> None:
@@ -199,5 +227,7 @@ def test_a_master_whose_switches_cannot_be_read_is_never_called_stuck() -> None:
 def test_a_wake_up_at_the_second_look_calls_the_kill_off() -> None:
     then = closeup(thread(100, switches=2), process=MASTER)
     assert RULE.doubt(then, then, TERMS, Policy()) is None
+    frozen = closeup(thread(100, switches=2, wchan="get_signal"), process=MASTER)
+    assert "frozen" in (RULE.doubt(then, frozen, TERMS, Policy()) or "")
     woke = closeup(thread(100, switches=3), process=MASTER)
     assert "woke up" in (RULE.doubt(then, woke, TERMS, Policy()) or "")

@@ -127,7 +127,7 @@ class Cgroups:
 
     def _open(self, server: ProcessId, paths: str) -> None:
         self.close()
-        self._version, folders = _folders(self._proc / str(server.pid), _by_controller(paths))
+        self._version, folders = _folders(self._proc / str(server.pid), by_controller(paths))
         self._server, self._paths = server, paths
         # own files of all controllers stand together in the first level, whichever hierarchies they live in
         self._levels.append(_Level())
@@ -175,8 +175,8 @@ def _folders(process: Path, paths: Mapping[str, str]) -> tuple[Version, list[tup
     controllers = {*_LIMIT_FILES[version], *_OWN_FILES[version]}
     found = []
     for controller in sorted(controllers):
-        mount = _mount_of(mounts, controller)
-        inside = _inside(paths.get(controller), mount)
+        mount = mount_of(mounts, controller)
+        inside = path_below(paths.get(controller), mount)
         if mount is not None and inside is not None:
             top = process / "root" / mount.path.lstrip("/")
             found.append((controller, top / inside, top))
@@ -185,13 +185,14 @@ def _folders(process: Path, paths: Mapping[str, str]) -> tuple[Version, list[tup
     return version, found
 
 
-def _mount_of(mounts: Iterable[Mount], controller: str) -> Mount | None:
+def mount_of(mounts: Iterable[Mount], controller: str) -> Mount | None:
+    """Where a controller's hierarchy is mounted; cgroup v2 stands under the empty name."""
     if controller == "":
         return next((mount for mount in mounts if mount.kind == "cgroup2"), None)
     return next((mount for mount in mounts if mount.kind == "cgroup" and controller in mount.options), None)
 
 
-def _by_controller(text: str) -> dict[str, str]:
+def by_controller(text: str) -> dict[str, str]:
     """/proc/PID/cgroup as {controller: path}; cgroup v2 stands under the empty name."""
     found: dict[str, str] = {}
     for line in text.splitlines():
@@ -201,7 +202,7 @@ def _by_controller(text: str) -> dict[str, str]:
     return found
 
 
-def _inside(path: str | None, mount: Mount | None) -> str | None:
+def path_below(path: str | None, mount: Mount | None) -> str | None:
     """The cgroup's path below the mount; both as the reader's cgroup namespace shows them (`/../other` included)."""
     if path is None or mount is None:
         return None

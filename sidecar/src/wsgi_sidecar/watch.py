@@ -36,6 +36,7 @@ from wsgi_sidecar.core.telling import Teller, View, tell
 from wsgi_sidecar.core.unknowns import tell_doubt
 from wsgi_sidecar.ends import Ends
 from wsgi_sidecar.exchanges import ExchangeReader
+from wsgi_sidecar.freezer import read_frozen
 from wsgi_sidecar.hearing import Hearing
 from wsgi_sidecar.kill import ask, strike
 from wsgi_sidecar.metrics import Published
@@ -298,6 +299,7 @@ class Watch:
             closeups=self._closeups(suspects(sight, self._memory), sight.family),
             waits={process: read_waits(process.pid) for process in sorted(wished.waits)},
             exchanges=self._exchanges.read(frozenset(ports)) if wished.exchanges else None,
+            frozen=read_frozen(sight.family.master.id.pid) if wished.freezer else None,
         )
 
     def _closeups(self, wanted: frozenset[ProcessId], family: Family) -> dict[ProcessId, Closeup]:
@@ -337,6 +339,8 @@ class Watch:
             second = self._closeup(fault.process, sight.family)
             if second is None:
                 return "it could not be looked at again"
+            if read_frozen(sight.family.master.id.pid):
+                return "the server's cgroup is frozen, so nothing in it can move"
             return rule_of(fault).doubt(first, second, sight.terms, sight.policy)
 
         return look_again

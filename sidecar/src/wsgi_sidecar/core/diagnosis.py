@@ -96,7 +96,9 @@ def wishes(sight: Sight, memory: Memory) -> Wishes:
     """What else the rules need before they can judge this look."""
     wished = [rule.wishes(sight, _remembered(rule, memory)) for rule in RULES]
     return Wishes(
-        waits=frozenset().union(*(each.waits for each in wished)), exchanges=any(each.exchanges for each in wished)
+        waits=frozenset().union(*(each.waits for each in wished)),
+        exchanges=any(each.exchanges for each in wished),
+        freezer=any(each.freezer for each in wished),
     )
 
 

@@ -51,6 +51,8 @@ _WCHANS: Final[Mapping[str, tuple[Kind, str]]] = {
     "folio_wait": ("disk", "waits for a disk"),
     "jbd2": ("disk", "waits for a disk"),
     "do_freezer": ("stopped", "is frozen by its cgroup"),
+    "get_signal": ("stopped", "is frozen by its cgroup"),
+    "__refrigerator": ("stopped", "is frozen by its cgroup"),
     "do_signal_stop": ("stopped", "is stopped by a signal"),
 }
 

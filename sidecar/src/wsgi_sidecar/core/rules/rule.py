@@ -67,6 +67,7 @@ class Sight:
         waits: what the threads of the processes wait on that some rule wished for; empty while wishing.
         exchanges: of accepted TCP connections whose client waits; None where no rule wished for them, or the kernel
             refused.
+        frozen: the master's cgroup is; None where no rule wished to know, or it could not be read.
         departed: workers that ended since the look before.
         asked: processes that were asked to end and live, also where they are no workers any more.
     """
@@ -79,6 +80,7 @@ class Sight:
     around: Circumstances = field(default_factory=Circumstances)
     waits: Mapping[ProcessId, Waits] = field(default_factory=dict)
     exchanges: tuple[Exchange, ...] | None = None
+    frozen: bool | None = None
     departed: tuple[Departure, ...] = ()
     asked: frozenset[ProcessId] = frozenset()
 
@@ -90,10 +92,12 @@ class Wishes:
     Attributes:
         waits: processes whose threads are to be looked at: some .2 ms a thread.
         exchanges: whether the clocks of all accepted connections are: some 2 ms for 1,000.
+        freezer: whether the master's cgroup is to be asked if it is frozen: some .5 ms.
     """
 
     waits: frozenset[ProcessId] = frozenset()
     exchanges: bool = False
+    freezer: bool = False
 
 
 def _no_wishes(sight: Sight, memory: Any) -> Wishes:

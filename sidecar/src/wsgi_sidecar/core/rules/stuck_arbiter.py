@@ -21,7 +21,7 @@ from typing import Final
 from wsgi_contract.policy import Policy
 from wsgi_contract.report import Evidence, ProcessId
 from wsgi_sidecar.core.family import Family
-from wsgi_sidecar.core.rules.rule import Fault, Rule, Sight, Terms, Verdict
+from wsgi_sidecar.core.rules.rule import Fault, Rule, Sight, Terms, Verdict, Wishes
 from wsgi_sidecar.core.snapshot import Closeup
 from wsgi_sidecar.core.wchans import by_wchan
 
@@ -29,7 +29,8 @@ PATIENCE_S: Final = 60.0
 BOOT_S: Final = 180.0
 LONGER_THAN_A_BEAT_S: Final = 2.0
 ASLEEP: Final = ("S", "D")
-FROZEN_CGROUP: Final = ("__refrigerator", "do_freezer_trap", "cgroup_freeze_task")
+FROZEN_CGROUP: Final = ("__refrigerator", "do_freezer_trap", "cgroup_freeze_task", "get_signal")
+"""Where the kernels of the last years keep a frozen task; not one of v1's freezer that waits for a lock."""
 KNOWN_WAITS: Final = ("events", "pipe")
 """Where stuck arbiters were met: eventlet's hub (#3299), and the log that nobody reads."""
 
@@ -57,6 +58,13 @@ def suspects(sight: Sight, memory: Vigil | None) -> frozenset[ProcessId]:
     """The master, unless it was given a CPU since the look before, which a sleeper is not."""
     asked = sight.family.has_arbiter and not _ran(sight)
     return frozenset({sight.family.master.id}) if asked else frozenset()
+
+
+def wishes(sight: Sight, memory: Vigil | None) -> Wishes:
+    """Whether it is frozen, once it slept longer than a healthy one does, and so before each judgement."""
+    if memory is None or memory.process != sight.family.master.id or _ran(sight):
+        return Wishes()
+    return Wishes(freezer=sight.family.monotonic - memory.since > LONGER_THAN_A_BEAT_S)
 
 
 def _ran(sight: Sight) -> bool:
@@ -101,7 +109,7 @@ def _watched(known: Vigil | None, closeup: Closeup, switches: int, sight: Sight)
 
 
 def _sleeps(closeup: Closeup, sight: Sight) -> bool:
-    return sight.family.master.state in ASLEEP and closeup.threads[0].wchan not in FROZEN_CGROUP
+    return sight.family.master.state in ASLEEP and not sight.frozen and closeup.threads[0].wchan not in FROZEN_CGROUP
 
 
 def _window_s(vigil: Vigil, closeup: Closeup, sight: Sight) -> float:
@@ -128,6 +136,8 @@ def main_switches(closeup: Closeup) -> int | None:
 def doubt(earlier: Closeup, later: Closeup, terms: Terms, policy: Policy) -> str | None:
     """Why the master is not stuck after all; None where it slept on."""
     before, after = main_switches(earlier), main_switches(later)
+    if later.threads and later.threads[0].wchan in FROZEN_CGROUP:
+        return "its cgroup is frozen"
     if before is None or after is None:
         return "the context switches of the arbiter could not be read"
     return f"the arbiter woke up ({after - before} context switches)" if after != before else None
@@ -178,4 +188,12 @@ def _why_spared(family: Family, closeup: Closeup, *, harmed: bool, asleep_s: flo
     return None
 
 
-RULE: Final = Rule(kind="stuck-arbiter", target="server", blank=None, suspects=suspects, judge=judge, doubt=doubt)
+RULE: Final = Rule(
+    kind="stuck-arbiter",
+    target="server",
+    blank=None,
+    suspects=suspects,
+    judge=judge,
+    doubt=doubt,
+    wishes=wishes,
+)
