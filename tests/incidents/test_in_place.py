@@ -176,11 +176,11 @@ def by_signals(release: str) -> Story:
 
 
 @contextmanager
-def beside(release: str, folder: Path, *, live: str = "in-place.json") -> Iterator[Server]:
+def beside(release: str, folder: Path, *arguments: str, live: str = "in-place.json", **others: Any) -> Iterator[Server]:
     """A server that reads what a sidecar beside it writes into the folder, as in a pod."""
     (folder / "gunicorn.conf.py").write_text(render_boot(Boot(live=str(folder / live), settings=Wanted(workers=2))))
     pointed = point_config("--graceful-timeout 5", str(folder / "gunicorn.conf.py"))
-    with Server(release, environment={"GUNICORN_CMD_ARGS": pointed}) as server:
+    with Server(release, *arguments, environment={"GUNICORN_CMD_ARGS": pointed}, **others) as server:
         yield server
 
 
@@ -208,14 +208,30 @@ def sidecar_killed(release: str) -> Story:
 def master_killed(release: str) -> Story:
     with TemporaryDirectory() as name:
         folder = Path(name)
-        given = ("--order-file", str(folder / "order.json"), "--in-place", name)
-        with beside(release, folder) as server, Beside(*given, "--pid", str(os.getpid())) as told:
+        given = ("--order-file", str(folder / "order.json"), "--in-place", name, "--pid", str(os.getpid()))
+        with beside(release, folder) as server, Beside(*given) as told:
             eventually("it is found", lambda: [w.process.pid for w in told.workers()] == list(server.worker_pids()))
             (folder / "order.json").write_text(order(workers=3))
             verifying(told)
             os.kill(server.master_pid, signal.SIGKILL)
             eventually("it is gone", lambda: told.report().server is None)
             with beside(release, folder) as heir:
+                value = settled(told)
+                return Story(told=value, report=told.report(), log=heir.log, more=len(heir.worker_pids()))
+
+
+def master_replaced(release: str) -> Story:
+    """The next one is there before anybody looked, and has set no signal handler while it imports."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        given = ("--order-file", str(folder / "order.json"), "--in-place", name, "--pid", str(os.getpid()))
+        with beside(release, folder) as server, Beside(*given, scan_interval_s=2.0) as told:
+            eventually("it is found", lambda: [w.process.pid for w in told.workers()] == list(server.worker_pids()))
+            (folder / "order.json").write_text(order(workers=3))
+            verifying(told)
+            os.kill(server.master_pid, signal.SIGKILL)
+            files = {"slow.py": "import time\ntime.sleep(5)\nfrom apps import app\n"}
+            with beside(release, folder, "--preload", application="slow:app", files=files) as heir:
                 value = settled(told)
                 return Story(told=value, report=told.report(), log=heir.log, more=len(heir.worker_pids()))
 
@@ -347,6 +363,16 @@ def test_a_master_that_was_killed_in_the_middle_is_followed_by_the_last_good_set
     seen = master_killed("27.0.1")
     assert seen.told.state == "RolledBack", seen.told.reason
     assert (seen.more, seen.reloads) == (2, 0)
+
+
+def test_a_master_that_was_replaced_between_two_looks_is_told_once_it_can_hear(
+    stories: Mapping[str, Future[Story]],
+) -> None:
+    for other in stories.values():
+        other.exception()  # nobody else's server may be there to be taken for it
+    seen = master_replaced("27.0.1")
+    assert seen.told.state == "RolledBack", seen.told.reason
+    assert (seen.more, seen.reloads) == (2, 1)
 
 
 def test_a_server_that_reads_another_file_is_not_told_anything(stories: Mapping[str, Future[Story]]) -> None:

@@ -39,7 +39,8 @@ class Story:
 
     def look(self, *workers: Worker, lost: bool = False, after_s: float = 1.0, **fields: Any) -> Act | None:
         self.ticks += int(after_s * 100)
-        seen: Family | None = None if lost else family(*(workers or many(2)), **fields)
+        fields = {"workers": workers or many(2)} | fields
+        seen: Family | None = None if lost else family(**fields)
         told = tuple(Setting(name=n, value=v, source="config-file") for n, v in self._settings.items())  # type: ignore[arg-type]
         scene = Scene(
             order=self.order,
@@ -176,10 +177,32 @@ def test_a_server_that_was_quicker_than_our_pen_is_told_to_read_again() -> None:
     story = Story()
     story.look()
     heir = {"master": process(900, started=story.ticks + 10)}
-    act = story.look(*many(3, born=story.ticks + 20, first=31), **heir)
+    act = story.look(*many(3, born=story.ticks + 20, first=31), after_s=2.0, **heir)
     assert act is not None
     assert (act.verb, act.journal.state) == ("reload", "RolledBack")
-    assert act.journal.master == process(900, started=act.journal.told_ticks - 90).id
+    assert act.journal.master == process(900, started=act.journal.told_ticks - 190).id
+
+
+def test_a_new_server_that_was_quicker_is_told_only_once_a_worker_of_it_beats() -> None:
+    story = Story()
+    story.look()
+    started, heir = story.ticks + 10, {"master": process(900, started=story.ticks + 10)}
+    act = story.look(**heir, workers=())
+    assert act is not None
+    assert (act.verb, act.journal.state, act.journal.settings) == (None, "RolledBack", Wanted(workers=2))
+    assert story.verbs(3, **heir, workers=()) == []
+    assert story.verbs(3, *many(3, born=started + 400, first=31, state="booting"), **heir) == []
+    assert story.verbs(2, *many(3, born=started + 400, first=31), **heir) == ["reload"]
+    assert story.journal.master == heir["master"].id
+
+
+def test_a_new_server_whose_workers_never_beat_is_told_after_the_time_they_had() -> None:
+    story = Story()
+    story.look()
+    heir = {"master": process(900, started=story.ticks + 10)}
+    booting = many(3, born=story.ticks + 20, first=31, state="booting")
+    assert story.verbs(25, *booting, **heir) == [None]
+    assert story.verbs(2, *booting, **heir) == ["reload"]
 
 
 def test_a_restarted_sidecar_goes_on_where_the_last_one_was() -> None:

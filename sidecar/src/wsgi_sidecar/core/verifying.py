@@ -3,18 +3,22 @@
 In: the journal of an order that is not settled, and one look. Out: the next journal, and at most one `Act`. Rule: a
 change counts when as many workers as there should be were born after the server was told, have loaded the application,
 and stayed for `STEADY_S`; one that does not get there within its bound, or under which the server ends, is taken back.
-Old workers may finish their requests meanwhile: nobody waits for them, and nobody hurries them.
+Old workers may finish their requests meanwhile: nobody waits for them, and nobody hurries them. A new master is told
+once it hears: SIGHUP ends one that has not set its signal handlers yet.
 """
 
 from dataclasses import replace
 from typing import Final
 
+from wsgi_contract.report import ProcessId
 from wsgi_sidecar.core.family import Family
 from wsgi_sidecar.core.journal import Journal
 from wsgi_sidecar.core.ordering import Act, Change, Scene, done, serving
 
 STEADY_S: Final = 5.0
 """A worker whose timeout is too short for its own import is ended and born again meanwhile."""
+HEARS_S: Final = 1.0
+"""A worker this old proves a master with signal handlers: uWSGI's sets them a moment after it forked."""
 PUSH_AGAIN_S: Final = 10.0
 """After a TTIN or TTOU that nothing came of: an arbiter heeds one within a second, on a starved machine within some."""
 
@@ -104,27 +108,44 @@ def _overdue(change: Change, journal: Journal, family: Family, scene: Scene) -> 
 
 def _bereft(change: Change, journal: Journal, scene: Scene) -> tuple[Change, Act | None]:
     """The master that was told is gone: what follows must not start with what it perhaps died of."""
-    master = scene.family.master.id if scene.family is not None else None
     if journal.means == "signals":
         reason = "the server ended while its number of workers was changed; it is not tried again"
         return done(change, journal.now("Failed", reason, at=scene.at, settled=True))
+    hears = scene.family is not None and _hears(scene.family, journal, scene)
     if journal.state == "Verifying":
-        return _taken_back(change, journal, "the server ended under it", scene, told=master is not None)
-    if master is None:
-        return replace(change, steady_since=None), None
+        return _taken_back(change, journal, "the server ended under it", scene, told=hears)
     # It read what stood there when it started: the last good settings, if they were written before.
-    stale = master.started < journal.told_ticks
+    stale = scene.family is not None and scene.family.master.id.started < journal.told_ticks
+    if scene.family is None or (stale and not hears):
+        return replace(change, steady_since=None), None
+    master = scene.family.master.id
     heir = replace(journal, master=master, told_ticks=scene.ticks if stale else master.started)
     return replace(change, steady_since=None), Act(journal=heir, verb="reload" if stale else None)
 
 
+def _hears(family: Family, journal: Journal, scene: Scene) -> bool:
+    """Whether a new master has set its signal handlers.
+
+    A worker that beats proves it. Where none ever does, perhaps for the very settings that are to be taken back, one
+    that boots will do after the time that all of them had: gunicorn forks nobody before.
+    """
+    if any(worker.state != "booting" and _age_s(worker.process.id, scene) >= HEARS_S for worker in family.workers):
+        return True
+    return bool(family.workers) and _age_s(family.master.id, scene) > journal.within_s + STEADY_S
+
+
+def _age_s(process: ProcessId, scene: Scene) -> float:
+    return (scene.ticks - process.started) / scene.hertz
+
+
 def _taken_back(change: Change, journal: Journal, why: str, scene: Scene, *, told: bool) -> tuple[Change, Act | None]:
+    """The last good settings, written; whoever could not be told yet is nobody's master before it is."""
     back = journal.now(
         "RolledBack",
         f"{why}, so the last good settings were written again",
         at=scene.at,
         settings=journal.good,
-        master=scene.family.master.id if scene.family is not None else journal.master,
+        master=scene.family.master.id if scene.family is not None and told else journal.master,
         told_ticks=scene.ticks,
         settled=False,
     )
