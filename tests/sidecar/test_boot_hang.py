@@ -1,14 +1,16 @@
 """A worker that has not beaten yet: slow is not stuck, asleep for long is told, too long is ended."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from wsgi_contract.policy import Policy
 from wsgi_sidecar.core.rules.boot_hang import RULE
-from wsgi_sidecar.core.rules.rule import Fault, Sight, Terms
+from wsgi_sidecar.core.rules.rule import Fault, Sight, Terms, about
+from wsgi_sidecar.core.snapshot import HeartbeatFile
 from wsgi_sidecar.core.waits import Wait, Waits
-from wsgi_sidecar.testing import AT, MONOTONIC, closeup, family, thread, worker
+from wsgi_sidecar.testing import AT, MONOTONIC, closeup, family, heartbeat, thread, worker
 
 TERMS = Terms(release="27.0.1", worker_class="sync", connection_limit=None, timeout_s=30.0)
 WAIT = Wait(thread=101, kind="network", doing="connects to 10.0.0.5:5432 (PostgreSQL), which has not answered yet")
@@ -71,6 +73,21 @@ def test_a_step_of_the_wall_clock_makes_no_boot_old() -> None:
 
 def test_a_worker_that_beats_has_booted() -> None:
     assert boot(600, state="alive") == ()
+
+
+@pytest.mark.parametrize("age_s", [0.0, 20.0])
+def test_one_that_beats_by_now_is_spared_though_it_has_accepted_nothing(age_s: float) -> None:
+    (fault,) = boot(300)
+    beats, booting = heartbeat(1, age_s=age_s), replace(heartbeat(1), mtime=AT, ctime=AT)
+    sibling = heartbeat(2)
+
+    def doubt(*files: HeartbeatFile) -> str | None:
+        later = about(fault, closeup(heartbeats=files))
+        return RULE.doubt(about(fault, closeup()), later, TERMS, Policy())
+
+    assert doubt(beats) == "it beats"
+    assert doubt(booting) is None
+    assert doubt(booting, sibling) is None, "from gunicorn 25 on a child may hold its siblings' files"
 
 
 def test_one_that_accepts_connections_in_between_is_spared() -> None:

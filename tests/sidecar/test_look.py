@@ -21,7 +21,10 @@ from tests.servers.container import container
 from tests.servers.processes import VARIABLE, end_marked, new_mark
 from tests.servers.rooms import prepare, room_of
 from tests.servers.server import Server, eventually
+from wsgi_contract.policy import Policy
 from wsgi_sidecar.core.family import Family, Worker, gather
+from wsgi_sidecar.core.rules import boot_hang
+from wsgi_sidecar.core.rules.rule import terms
 from wsgi_sidecar.core.unknowns import tell_unknowns
 from wsgi_sidecar.proc import ProcReader
 from wsgi_sidecar.server_files import ServerFiles
@@ -30,6 +33,7 @@ from wsgi_sidecar.sockets import SocketTable
 pytestmark = pytest.mark.servers
 
 RELEASES = ("20.1.0", "22.0.0", "23.0.0", "25.3.0", "27.0.1")
+TERMS = terms(None, ())
 Seen = TypeVar("Seen")
 
 
@@ -149,6 +153,23 @@ def test_a_closeup_holds_the_connections_of_the_server_and_no_others(watch: Call
         assert len(seen.connections) == 4
         assert seen.threads[0].tid == pid.pid
         assert len(seen.threads) == psutil.Process(pid.pid).num_threads()
+
+
+@pytest.mark.parametrize("release", ["20.1.0", "27.0.1"])
+def test_a_closeup_tells_that_a_worker_beats_by_now(watch: Callable[..., Watcher], release: str) -> None:
+    files = {"slow.py": "import time\ntime.sleep(3)\nfrom apps import app\n"}
+    with Server(release, application="slow:app", files=files) as server:
+        watcher = watch(server)
+        (worker,) = eventually("its worker is seen", lambda: watcher.look().workers)
+        assert worker.state == "booting"
+
+        def doubt() -> str | None:
+            seen = watcher.reader.closeup(worker.process.id, ())
+            assert seen is not None
+            return boot_hang.RULE.doubt(seen, seen, TERMS, Policy())
+
+        assert doubt() is None
+        assert eventually("it beats", doubt) == "it beats"
 
 
 @pytest.mark.parametrize("release", RELEASES)

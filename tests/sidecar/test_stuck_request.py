@@ -10,7 +10,7 @@ import pytest
 
 from wsgi_contract.policy import Policy
 from wsgi_sidecar.core.exchanges import Exchange
-from wsgi_sidecar.core.rules.rule import Fault, Sight, Terms
+from wsgi_sidecar.core.rules.rule import Fault, Sight, Terms, about
 from wsgi_sidecar.core.rules.stuck_request import RULE, unbounded
 from wsgi_sidecar.core.waits import Wait, Waits
 from wsgi_sidecar.exchanges import read_exchanges
@@ -145,11 +145,22 @@ def test_a_limit_ends_the_worker_and_is_told_before_it_does() -> None:
     assert len(told(exchange(heard_s=61, said_s=62), request_limit_s=60.0)) == 1, "a limit below the threshold"
 
 
-def test_the_second_look_spares_a_worker_whose_connections_changed() -> None:
-    one, other = closeup(connections=frozenset({7})), closeup(connections=frozenset({8}))
-    assert RULE.doubt(one, one, terms(), Policy()) is None
-    assert RULE.doubt(one, other, terms(), Policy()) is not None
-    assert RULE.doubt(one, closeup(), terms(), Policy()) is not None
+def test_the_second_look_asks_whether_the_oldest_request_still_waits() -> None:
+    policy = Policy(request_limit_s=390.0)
+    (fault,) = told(exchange(), request_limit_s=390.0)
+    one, younger = exchange(), exchange(inode=8, heard_s=395.0, said_s=396.0)
+
+    def doubt(*exchanges: Exchange, holds: tuple[int, ...] = (7, 8)) -> str | None:
+        first = closeup(connections=frozenset({7, 8}))
+        second = closeup(connections=frozenset(holds), exchanges=exchanges)
+        return RULE.doubt(about(fault, first), about(fault, second), terms(), policy)
+
+    assert doubt(one, younger) is None
+    assert "is gone" in (doubt(younger, holds=(8,)) or "")
+    assert "was answered" in (doubt(younger) or ""), "and its connection kept"
+    assert "was answered" in (doubt(exchange(heard_s=0.1, said_s=0.2), younger) or ""), "and the next one came"
+    unread = closeup(connections=frozenset({7}))
+    assert "could not be read" in (RULE.doubt(unread, unread, terms(), policy) or "")
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])

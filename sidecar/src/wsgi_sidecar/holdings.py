@@ -159,6 +159,14 @@ class Holdings:
             if process not in self._open:
                 files.close()
 
+    def heartbeats(self, process: ProcessId) -> tuple[HeartbeatFile, ...] | None:
+        """Heartbeat files that this process holds, as they are now; None where nobody looked at it, or it is gone."""
+        files = self._open.get(process)
+        try:
+            return files.heartbeats() if files is not None else None
+        except (PermissionError, *GONE):
+            return None
+
     def sockets(self) -> dict[ProcessId, frozenset[int]]:
         """Inodes of all sockets of each process looked at, as of its last scan; each scan makes a new set."""
         return {who: files.sockets for who, files in self._open.items() if files.scanned}

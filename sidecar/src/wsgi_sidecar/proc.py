@@ -116,12 +116,15 @@ class ProcReader:
         try:
             threads = _threads(f"{self._root}/{process.pid}/task", process.pid)
             connections = self._holdings.connections(process, listeners)
+            heartbeats = self._holdings.heartbeats(process)
             # Read last: had the pid been reused, what was read before might be the newcomer's.
             if _started(_read(f"{self._root}/{process.pid}/stat")) != process.started:
                 return None
         except _GONE:
             return None
-        return Closeup(process=process, monotonic=monotonic, threads=threads, connections=connections)
+        return Closeup(
+            process=process, monotonic=monotonic, threads=threads, connections=connections, heartbeats=heartbeats
+        )
 
 
 class _Turns:

@@ -28,7 +28,7 @@ from wsgi_sidecar.core.health import Vigil, examine
 from wsgi_sidecar.core.lines import lines, server_lines
 from wsgi_sidecar.core.oom import victims
 from wsgi_sidecar.core.remedy import Decision, Order, Scene, decide, order, rehearsed
-from wsgi_sidecar.core.rules.rule import Sight, terms
+from wsgi_sidecar.core.rules.rule import Sight, about, terms
 from wsgi_sidecar.core.served import undercounted
 from wsgi_sidecar.core.snapshot import Closeup, Snapshot
 from wsgi_sidecar.core.stacks import Stacks, render
@@ -293,12 +293,11 @@ class Watch:
     def _closer(self, sight: Sight) -> Sight:
         """The sight with what the rules asked to be looked at closely."""
         wished = wishes(sight, self._memory)
-        ports = {listener.port for listener in sight.family.listeners or () if listener.port is not None}
         return replace(
             sight,
             closeups=self._closeups(suspects(sight, self._memory), sight.family),
             waits={process: read_waits(process.pid) for process in sorted(wished.waits)},
-            exchanges=self._exchanges.read(frozenset(ports)) if wished.exchanges else None,
+            exchanges=self._exchanges.read(_ports(sight.family)) if wished.exchanges else None,
             frozen=read_frozen(sight.family.master.id.pid) if wished.freezer else None,
         )
 
@@ -341,7 +340,9 @@ class Watch:
                 return "it could not be looked at again"
             if read_frozen(sight.family.master.id.pid):
                 return "the server's cgroup is frozen, so nothing in it can move"
-            return rule_of(fault).doubt(first, second, sight.terms, sight.policy)
+            if fault.connection is not None:
+                second = replace(second, exchanges=self._exchanges.read(_ports(sight.family)))
+            return rule_of(fault).doubt(about(fault, first), about(fault, second), sight.terms, sight.policy)
 
         return look_again
 
@@ -354,6 +355,10 @@ class Watch:
             tell=lambda ledger: tell(view, ledger, self._ground.teller), ledger=ledger, health=health
         )
         self._view, self._memory, self._ledger = view, step.diagnosis.memory, ledger
+
+
+def _ports(family: Family) -> frozenset[int]:
+    return frozenset(listener.port for listener in family.listeners or () if listener.port is not None)
 
 
 def _asked(decisions: tuple[Decision, ...], family: Family) -> tuple[Asked, ...]:

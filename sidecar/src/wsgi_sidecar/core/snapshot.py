@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wsgi_contract.report import ProcessId
+from wsgi_sidecar.core.exchanges import Exchange
 
 ENDED: Final = ("Z", "X")
 FileId = tuple[int, int]
@@ -174,9 +175,13 @@ class Closeup:
         threads: all of them, main thread first.
         connections: inodes of accepted stream connections it holds (ESTABLISHED or CLOSE_WAIT, on the server's
             listening ports); None where they could not be read.
+        heartbeats: gunicorn heartbeat files it holds; None where they could not be read.
+        exchanges: of the server's connections whose client waits; None where nobody asked, or the kernel refused.
     """
 
     process: ProcessId
     monotonic: float
     threads: tuple[Thread, ...]
     connections: frozenset[int] | None
+    heartbeats: tuple[HeartbeatFile, ...] | None = None
+    exchanges: tuple[Exchange, ...] | None = None

@@ -17,6 +17,7 @@ from typing import Final
 from wsgi_contract.policy import Policy
 from wsgi_contract.report import Evidence, ProcessId
 from wsgi_sidecar.core.family import Worker
+from wsgi_sidecar.core.heartbeat import beat
 from wsgi_sidecar.core.rules.rule import Fault, Rule, Sight, Terms, Verdict, Wishes
 from wsgi_sidecar.core.snapshot import Closeup
 
@@ -99,7 +100,9 @@ def _cores(worker: Worker, boot: Boot, sight: Sight) -> float | None:
 
 
 def doubt(earlier: Closeup, later: Closeup, terms: Terms, policy: Policy) -> str | None:
-    """Why the worker must not be ended; None while it has accepted nothing."""
+    """Why the worker must not be ended; None while it has not beaten and has accepted nothing."""
+    if any(not beat(file, at=0.0, monotonic=0.0).booting for file in later.heartbeats or ()):
+        return "it beats"
     return "it has begun to accept connections" if later.connections else None
 
 
@@ -130,6 +133,7 @@ def _fault(worker: Worker, boot: Boot, sight: Sight) -> Fault:
         ),
         target="worker",
         spare=_why_spared(boots_s, sight.policy),
+        heartbeat=worker.heartbeat.inode if worker.heartbeat is not None else None,
     )
 
 

@@ -5,7 +5,7 @@ pure functions; it remembers only what it hands back, names its numbers, and whe
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from wsgi_contract.policy import Policy
@@ -123,6 +123,8 @@ class Fault:
         gentle_s: seconds that the process gets to end by itself, once asked, before its tree is killed; None where
             asking is of no use.
         gently: the signal by which it is asked: a worker finishes its requests on it.
+        connection: inode of the accepted connection that it is about; None where it is about none.
+        heartbeat: inode of the heartbeat file that it is about; None likewise.
     """
 
     kind: IncidentKind
@@ -138,6 +140,18 @@ class Fault:
     outcome: str | None = None
     gentle_s: float | None = None
     gently: Literal["SIGTERM", "SIGHUP"] = "SIGTERM"
+    connection: int | None = None
+    heartbeat: int | None = None
+
+
+def about(fault: Fault, closeup: Closeup) -> Closeup:
+    """The closeup without those connections and heartbeats that the fault is not about."""
+    connections, heartbeats = closeup.connections, closeup.heartbeats
+    if fault.connection is not None and connections is not None:
+        connections &= {fault.connection}
+    if fault.heartbeat is not None and heartbeats is not None:
+        heartbeats = tuple(file for file in heartbeats if file.inode == fault.heartbeat)
+    return replace(closeup, connections=connections, heartbeats=heartbeats)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +179,8 @@ class Rule:
         blank: the memory before the first look.
         suspects: from the cheap look alone: processes whose closeup the judgement needs now.
         judge: the verdict.
-        doubt: from the closeup of the decision and one taken right before the first signal: why the kill must not
-            happen; None where the fault still stands.
+        doubt: from the closeup of the decision and one taken right before the first signal, both narrowed to what the
+            fault is about: why the kill must not happen; None where the fault still stands.
         wishes: what else the judgement needs of this look.
     """
 

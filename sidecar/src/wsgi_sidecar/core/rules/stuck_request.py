@@ -140,10 +140,15 @@ def _rests(before: Mapping[int, Rest], closeup: Closeup) -> Mapping[int, Rest]:
 
 
 def doubt(earlier: Closeup, later: Closeup, terms: Terms, policy: Policy) -> str | None:
-    """Why the worker must not be ended; None while a connection that it held is still there."""
-    if not earlier.connections or not later.connections:
-        return "it holds no connection any more"
-    return None if earlier.connections & later.connections else "its connections changed"
+    """Why the worker must not be ended; None while its oldest request still has no answer."""
+    same = (earlier.connections or frozenset()) & (later.connections or frozenset())
+    if not same:
+        return "the connection of its oldest request is gone"
+    if later.exchanges is None:
+        return "whether its oldest request was answered could not be read"
+    limit_s = policy.request_limit_s or threshold_s(policy)
+    waits = any(each.inode in same and _age_s(each) >= limit_s for each in later.exchanges)
+    return None if waits else "its oldest request was answered"
 
 
 def _fault(worker: Worker, old: tuple[Exchange, ...], rests: Mapping[int, Rest], sight: Sight) -> Fault:
@@ -172,6 +177,7 @@ def _fault(worker: Worker, old: tuple[Exchange, ...], rests: Mapping[int, Rest],
         target="worker",
         spare=_why_spared(age_s, limit_s),
         serving=len(sight.family.workers) > 1,
+        connection=oldest.inode,
     )
 
 
