@@ -111,12 +111,14 @@ def test_workers_are_the_masters_children_and_the_queue_is_the_listeners(
         assert [worker.slot for worker in family.workers] == [1, 2, 3]
         assert family.listeners is not None
         assert [(each.address, each.backlog) for each in family.listeners] == [(f"127.0.0.1:{server.port}", 33)]
-        for worker in family.workers:
-            oracle = psutil.Process(worker.process.id.pid)
-            assert worker.process.fd_count == oracle.num_fds()
-            assert worker.process.thread_count == oracle.num_threads()
-            assert worker.heartbeat_age_s is not None
-            assert worker.heartbeat_age_s < 20
+        assert all(worker.heartbeat_age_s is not None and worker.heartbeat_age_s < 20 for worker in family.workers)
+        oracles = [psutil.Process(worker.process.id.pid) for worker in family.workers]
+
+        def agree() -> bool:  # a worker that is only just up closes a file, or starts a thread, in between
+            counted = [(worker.process.fd_count, worker.process.thread_count) for worker in watcher.look().workers]
+            return counted == [(oracle.num_fds(), oracle.num_threads()) for oracle in oracles]
+
+        eventually("psutil counts the same", agree)
 
 
 @pytest.mark.parametrize("use_netlink", [True, False], ids=["netlink", "procfs"])
