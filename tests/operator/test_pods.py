@@ -16,6 +16,14 @@ pytestmark = pytest.mark.cluster
 
 PINNED = ["gunicorn", "--worker-class=gthread", "--workers=2", "app:app"]
 ABSENT = "localhost/wsgi-sidecar:absent"
+ADMIN = ["gunicorn", "--name=admin", "--workers=3", "--bind=0.0.0.0:8001", "app:app"]
+KILL_ALL_BUT_ADMIN = """
+import os, pathlib, signal
+for folder in pathlib.Path("/proc").glob("[0-9]*"):
+    words = (folder / "cmdline").read_bytes()
+    if b"gunicorn" in words and b"--name=admin" not in words and int(folder.name) != os.getpid():
+        os.kill(int(folder.name), signal.SIGKILL)
+"""
 ROOM = 4
 """Connections that one worker accepts; on gunicorn 23 one more freezes it."""
 
@@ -30,7 +38,12 @@ def adopted(here: Ground, reached: Cluster, app: str) -> Iterator[None]:
         deployment("pinned", replicas=1, image=app, command=PINNED, **told),
         deployment("no-sidecar", replicas=1, image=app, **told),
     )
+    pair = deployment("pair", replicas=1, image=app, **told)
+    containers = pair["spec"]["template"]["spec"]["containers"]
+    containers.insert(0, containers[0] | {"name": "admin", "command": ADMIN, "env": []})  # it starts first
+    here.apply(pair)
     here.start()
+    here.adopt("pair", workload={"name": "pair", "container": "web"}, settings={"workers": 2})
     here.adopt("silent-image", settings={"workers": 2, "threads": 2, "workerConnections": ROOM})
     here.adopt("pinned", settings={"workers": 3})
     here.adopt("no-sidecar", settings={"workers": 1}, sidecar={"image": ABSENT, "imagePullPolicy": "Never"})
@@ -47,6 +60,23 @@ def test_a_pinned_setting_is_told_with_the_flag(here: Ground):
     assert "workers is pinned to 2 by --workers 2 on the container's command line" in message
     line = in_force(here, "pinned")["workers"]
     assert (line["pinned"], line["value"], line["wanted"]) == (True, "2", "3")
+
+
+def test_of_two_gunicorns_in_a_pod_the_adopted_containers_is_watched_also_after_it_restarted(here: Ground):
+    here.until("pair", "Ready", "True", within_s=120)
+    assert in_force(here, "pair")["workers"]["value"] == "2"  # the other one has three
+    here.kubectl("exec", "deployment/pair", "-c", "web", "--", "python", "-c", KILL_ALL_BUT_ADMIN)
+    seen = set()
+
+    def back() -> bool:
+        status = here.server("pair")["status"]
+        seen.update(line.get("value") for line in status["effective"] if line["name"] == "workers")
+        (pod,) = here.get("pods", selector="app=pair")["items"]
+        restarts = {one["name"]: one["restartCount"] for one in pod["status"]["containerStatuses"]}
+        return restarts == {"admin": 0, "web": 1} and here.condition("pair", "Ready")[0] == "True"
+
+    eventually(back, within_s=60)
+    assert seen <= {"2", None}
 
 
 def test_a_sidecar_that_cannot_start_is_taken_out_again_with_the_kubelets_reason(here: Ground):
