@@ -6,6 +6,7 @@ import pickle
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -245,6 +246,43 @@ def test_a_hanging_import_is_a_booting_worker(watch: Callable[..., Watcher]) -> 
         assert first.workers[0].state == "booting"
         later = eventually("its age grows", lambda: (f := watcher.look()).workers[0].heartbeat_age_s > 1 and f)  # type: ignore[operator]
         assert later.workers[0].state == "booting"
+
+
+SWAPS_A_FILE = """
+import os, sys, tempfile, time
+kept = open(os.devnull)
+print("looked", flush=True)
+sys.stdin.readline()
+kept.close()
+beat = tempfile.NamedTemporaryFile(prefix="wgunicorn-")
+if os.fork() == 0:
+    time.sleep(60)
+    os._exit(0)
+print("forked", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_master_that_opened_a_heartbeat_for_another_file_has_its_worker(
+    watch: Callable[..., Watcher], tmp_path: Path
+) -> None:
+    script = tmp_path / "gunicorn"
+    script.write_text(SWAPS_A_FILE)
+    command = [sys.executable, str(script), "app:app"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as master:
+        try:
+            assert master.stdout is not None
+            assert master.stdin is not None
+            master.stdout.readline()
+            watcher = watch(master.pid)
+            assert watcher.look().workers == ()
+            master.stdin.write("\n")
+            master.stdin.flush()
+            master.stdout.readline()
+            assert len(watcher.look().workers) == 1
+        finally:
+            for process in (*psutil.Process(master.pid).children(), master):
+                process.kill()
 
 
 def test_a_blocked_sync_worker_becomes_overdue(watch: Callable[..., Watcher]) -> None:

@@ -275,6 +275,9 @@ def _tell(
     holders: list[_Holder], listeners: tuple[Listener, ...] | None, connections: frozenset[int] | None
 ) -> tuple[Process, ...]:
     beats = {beat.id: beat for holder in holders[1:] for beat in holder.heartbeats()}
+    # The first look may fall into the start: a worker's file took another one's place, and the master's number stayed.
+    if not beats.keys() <= holders[0].heartbeat_ids:
+        holders[0].scan()
     # The master's copies are the workers' files: stat them once. Where they are not, a worker came or went; the number
     # of the master's files need not show it, for a respawned worker's file takes the descriptor of the dead one's.
     if not holders[0].heartbeat_ids <= beats.keys():
