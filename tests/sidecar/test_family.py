@@ -346,6 +346,29 @@ def test_a_tree_is_judged_by_its_root_not_by_what_is_in_it() -> None:
     assert orphans(family) == []
 
 
+def test_a_second_gunicorn_of_the_same_title_is_no_orphan() -> None:
+    title = ("gunicorn: master [app]",)
+    second = process(130, ppid=1, started=6000, session=130, command=title)
+    family = seen(
+        master(1, command=title), child(101, 1, command=("gunicorn: worker [app]",)), second,
+        process(131, ppid=130, started=6001, session=130, command=("gunicorn: worker [app]",)),
+    )  # fmt: skip
+    assert orphans(family) == []
+
+
+def test_a_worker_that_leaves_a_master_that_is_process_1_is_no_orphan() -> None:
+    boss = master(2, id=pid(1, 1000), ppid=0)
+    leaving = child(101, None, ppid=1)
+    job = process(120, ppid=101, started=6000)
+    family = gather(
+        snapshot(
+            SIDECAR, boss, leaving, job, child(102, 2, ppid=1, started=9000), listeners=(LISTENER,), observer_pid=50
+        )
+    )
+    assert family is not None
+    assert (workers(family), orphans(family)) == ({1: 102}, [])
+
+
 def test_what_is_older_than_the_first_worker_is_never_an_orphan_nor_is_what_it_started() -> None:
     helper = process(120, ppid=1, started=5050, session=0)
     first = seen(master(1), child(101, 1), helper, awaited=True)
