@@ -65,6 +65,7 @@ def test_a_pinned_setting_is_told_with_the_flag(here: Ground):
 def test_of_two_gunicorns_in_a_pod_the_adopted_containers_is_watched_also_after_it_restarted(here: Ground):
     here.until("pair", "Ready", "True", within_s=120)
     assert in_force(here, "pair")["workers"]["value"] == "2"  # the other one has three
+    eventually(lambda: len(here.get("pods", selector="app=pair")["items"]) == 1, within_s=60)  # the old one has ended
     here.kubectl("exec", "deployment/pair", "-c", "web", "--", "python", "-c", KILL_ALL_BUT_ADMIN)
     seen = set()
 
