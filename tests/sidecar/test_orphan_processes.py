@@ -68,6 +68,8 @@ def test_a_process_that_left_a_living_worker_is_told_but_not_ended() -> None:
     seen = sight(0, (parent(1, CHILD),))
     (fault,) = story(seen, sight(1, (parent(1),), orphan(CHILD)), sight(3, (parent(1),), orphan(CHILD)))
     assert "may be a daemon" in (fault.spare or "")
+    assert "nothing proves that a dead worker left it" in fault.summary
+    assert "outlived" not in fault.summary
 
 
 def test_one_never_seen_before_is_not_ended_while_every_worker_lives() -> None:

@@ -111,17 +111,12 @@ def _fault(orphans: tuple[Orphan, ...], sight: Sight, *, freed: bool) -> Fault:
     held = f"{sum(rss) / 2**20:.0f} MiB" if rss else "an unknown amount"
     names = ", ".join(sorted({orphan.name for orphan in orphans}))
     pids = ", ".join(str(orphan.process.pid) for orphan in orphans[:8]) + (", ..." if len(orphans) > 8 else "")
-    one = len(orphans) == 1
     return Fault(
         kind="orphan-processes",
         process=eldest.process,
         slot=None,
         since=min(orphan.since for orphan in orphans),
-        summary=(
-            f"{len(orphans)} process{'' if one else 'es'} ({names}; pid {pids}) outlived the worker that started "
-            f"{'it' if one else 'them'} and hold{'s' if one else ''} {held} of memory; gunicorn ends a worker "
-            f"without its children, and SIGTERM alone does not end them (gunicorn #3326)"
-        ),
+        summary=_sentence(orphans, f"{names}; pid {pids}", held, freed=freed),
         evidence=(
             Evidence(name="orphans", value=len(orphans), unit="processes"),
             Evidence(name="resident memory", value=sum(rss) if rss else "unknown", unit="bytes" if rss else ""),
@@ -130,6 +125,20 @@ def _fault(orphans: tuple[Orphan, ...], sight: Sight, *, freed: bool) -> Fault:
         target="orphan",
         spare=_why_spared(sight.policy, freed=freed),
         others=tuple(orphan.process for orphan in orphans if orphan is not eldest),
+    )
+
+
+def _sentence(orphans: tuple[Orphan, ...], which: str, held: str, *, freed: bool) -> str:
+    one = len(orphans) == 1
+    who = f"{len(orphans)} process{'' if one else 'es'} ({which})"
+    if freed:
+        return (
+            f"{who} hang{'s' if one else ''} beside the server without a parent and hold{'s' if one else ''} {held} of "
+            f"memory; nothing proves that a dead worker left {'it' if one else 'them'}"
+        )
+    return (
+        f"{who} outlived the worker that started {'it' if one else 'them'} and hold{'s' if one else ''} {held} of "
+        "memory; gunicorn ends a worker without its children, and SIGTERM alone does not end them (gunicorn #3326)"
     )
 
 
