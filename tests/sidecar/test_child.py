@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.processes import VARIABLE, end_marked, new_mark
 from wsgi_sidecar.child import FORWARDED
 
 READY = "print('ready', flush=True)\n"
@@ -19,15 +20,17 @@ READY = "print('ready', flush=True)\n"
 def run(code: str, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """`wsgi-sidecar run` with Python code as the server; it has said `ready`."""
     command = [sys.executable, "-m", "wsgi_sidecar", "run", "--port", "0", "--", sys.executable, "-c", code, *arguments]
+    mark = new_mark()
+    environ = os.environ | environment | {VARIABLE: mark}
     with subprocess.Popen(
-        command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as sidecar:
         assert sidecar.stdout is not None
         try:
             assert sidecar.stdout.readline() == "ready\n"
             yield sidecar
         finally:
-            sidecar.kill()
+            end_marked(mark)  # the server too: nobody ends that of a sidecar that was killed
 
 
 def said(sidecar: subprocess.Popen[str]) -> str:
