@@ -77,9 +77,10 @@ def as_it_is(applied: Applied | Obstacle, workload: Body | None, memory: Memory)
     """
     if not isinstance(applied, Obstacle):
         written, made = applied
-        if made.needed:
-            memory.rewritten = rewritten(written, made.config)
-        return written, replace(made, stuck=memory.rewritten if made.needed else None)
+        if not made.needed:
+            return applied
+        memory.rewritten = rewritten(written, made.config)
+        return written, replace(made, stuck=memory.rewritten)
     record = None if workload is None else applied_to(workload)
     if workload is None or record is None or not carries_sidecar(workload):
         return applied
