@@ -17,7 +17,7 @@ from wsgi_operator.__main__ import our_turn
 from wsgi_operator.bells import Bells
 from wsgi_operator.cluster import Cluster
 from wsgi_operator.config import Config
-from wsgi_operator.connection import Refused
+from wsgi_operator.connection import Conflict, Refused
 from wsgi_operator.core.leadership import EVERY_S, GIVE_UP_S, LASTS_S, REFUSED_S, held
 from wsgi_operator.core.server import Sidecar
 from wsgi_operator.desk import Desk
@@ -45,11 +45,17 @@ class OneLease(Cluster):
         return self._lease
 
     async def write_lease(self, lease: Mapping[str, Any], *, new: bool) -> dict[str, Any]:
+        if not new and lease["metadata"]["resourceVersion"] != str(self._version):
+            raise Conflict("the object has been modified")
         self._lease = dict(lease)
         self._noted()
         self.written.append(now_s())
         await self._story("PUT")
         return self._lease
+
+    @property
+    def holder(self) -> str | None:
+        return self._lease and str(self._lease["spec"]["holderIdentity"])
 
     def _noted(self) -> None:
         self._version += 1
@@ -130,6 +136,42 @@ def test_a_leader_that_is_refused_for_too_long_ends_in_time_and_says_by_what():
     cluster, ended_s, why = led(refuses(5.0, 1000.0))
     assert ended_s - cluster.written[-1] + STOPS_S < LASTS_S
     assert f"could not renew the Lease for 10 s ({FORBIDDEN})" in why
+
+
+@pytest.mark.parametrize("ends_s", [2.5, 4.5, 6.5, 8.5])
+def test_a_renewal_that_the_end_cut_off_does_not_keep_the_lease(ends_s: float):
+    """Else the standby waited for 15 s: the Lease had been written, and giving it up named the version before."""
+
+    async def late(method: str) -> None:
+        if method == "PUT" and now_s() > 1.0:
+            await asyncio.sleep(1.0)
+
+    cluster, _, why = led(late, for_s=ends_s)
+    assert (cluster.holder, why) == ("", "")
+
+
+@pytest.mark.parametrize("answer", [kopf.TemporaryError("throttled"), Conflict("the object has been modified")])
+def test_who_ends_in_good_order_asks_again_to_give_the_lease_up(answer: Exception):
+    async def unwilling(_: str) -> None:
+        if 5.0 <= now_s() < 7.0:
+            raise answer
+
+    cluster, _, why = led(unwilling, for_s=5.0)
+    assert (cluster.holder, why) == ("", "")
+
+
+def test_an_end_does_not_wait_for_ever_to_give_the_lease_up():
+    async def silent(_: str) -> None:
+        if now_s() >= 5.0:
+            raise kopf.TemporaryError("away")
+
+    async def took_s() -> float:
+        candidate = candidate_of(OneLease(silent))
+        await candidate.elected(lambda: None)
+        await candidate.lead(asyncio.sleep(5.0))
+        return now_s() - 5.0
+
+    assert float(hasty.run(took_s())) == pytest.approx(5.0, abs=0.1)
 
 
 def elected_at(story: Story, holder: str | None = None) -> float:

@@ -17,12 +17,25 @@ import kopf
 
 from wsgi_operator.cluster import Cluster
 from wsgi_operator.connection import Refused
-from wsgi_operator.core.leadership import EVERY_S, GIVE_UP_S, LASTS_S, REFUSED_S, Sighting, held, may_take, sighted
+from wsgi_operator.core.leadership import (
+    EVERY_S,
+    GIVE_UP_S,
+    LASTS_S,
+    REFUSED_S,
+    Lease,
+    Sighting,
+    held,
+    may_take,
+    sighted,
+)
 
 log = logging.getLogger("wsgi_operator")
 
 _ANSWER_S = 5.0
 """For one request; so that a hanging API server leaves time for a second try."""
+
+_AGAIN_S = 0.2
+"""Between two tries to give the Lease up."""
 
 
 class LostError(kopf.PermanentError):
@@ -141,17 +154,32 @@ class Candidate:
         return True
 
     async def _resign(self) -> None:
-        with contextlib.suppress(kopf.TemporaryError, kopf.PermanentError, TimeoutError):
+        """Give the Lease up as it stands now: a renewal whose answer we did not wait for may have been written."""
+        with contextlib.suppress(kopf.PermanentError, TimeoutError):
             async with asyncio.timeout(_ANSWER_S):
-                if self._seen is not None and self._holder() == self._me:
-                    await self._cluster.write_lease(held(*self._where, "", _now(), self._seen.lease), new=False)
+                while not await self._given_up():
+                    await asyncio.sleep(_AGAIN_S)
+
+    async def _given_up(self) -> bool:
+        """Whether the Lease is ours no more; False where it was written meanwhile, or the API server does not say."""
+        try:
+            lease = await self._cluster.lease(*self._where)
+            if _holder(lease) == self._me:
+                await self._cluster.write_lease(held(*self._where, "", _now(), lease), new=False)
+        except kopf.TemporaryError as error:
+            log.debug("the Lease is not given up yet: %s", error)
+            return False
+        return True
 
     def _other(self) -> str:
         """Who else holds the Lease, as far as we saw; empty: nobody."""
-        return "" if self._holder() == self._me else self._holder()
+        holder = _holder(self._seen.lease if self._seen else None)
+        return "" if holder == self._me else holder
 
-    def _holder(self) -> str:
-        return str((self._seen.lease.get("spec") or {}).get("holderIdentity") or "") if self._seen else ""
+
+def _holder(lease: Lease | None) -> str:
+    """Who holds this Lease; empty: nobody."""
+    return str(((lease or {}).get("spec") or {}).get("holderIdentity") or "")
 
 
 def _now() -> str:
