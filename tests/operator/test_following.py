@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import kopf
 import pytest
 
+from tests.operator import hasty
 from wsgi_operator import following
 from wsgi_operator.bells import Bells
 from wsgi_operator.cluster import Cluster
@@ -111,3 +113,28 @@ def test_a_look_waits_for_the_change_of_another_server_that_is_under_way(monkeyp
     assert asyncio.run(order_of_rounds(monkeypatch)) == [
         "shop-1 begins", "shop-1 ends", "shop-2 begins", "shop-2 ends",
     ]  # fmt: skip
+
+
+async def rounds_within_a_minute(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Each round ends early, and the status that is to say so cannot be written for a reason that nobody foresaw."""
+    turned = 0
+
+    async def one_round(desk, server, rivals, memory):
+        nonlocal turned
+        turned += 1
+        raise kopf.TemporaryError("the API server cannot be reached", delay=5)
+
+    monkeypatch.setattr(following, "one_round", one_round)
+    cluster: Cluster = object()  # type: ignore[assignment]  # no status is written with that
+    config = Config(sidecar=Sidecar(image="x:1"), repositories=("x",))
+    desk = Desk(config=config, cluster=cluster, reports=Reports(timeout_s=1), bells=Bells())
+    desk.mirror.complete.set()
+    task = asyncio.create_task(following.follow(desk, Stopped(), body(1), {}))
+    await asyncio.sleep(60)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return turned
+
+
+def test_a_fault_while_it_tells_that_rounds_end_early_ends_no_follower(monkeypatch):
+    assert hasty.run(rounds_within_a_minute(monkeypatch)) > 5

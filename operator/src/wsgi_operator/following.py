@@ -60,12 +60,10 @@ async def _guarded_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memor
     try:
         async with asyncio.timeout(ROUND_S):
             with desk.meters.round():
-                settled = await one_round(desk, body, rivals, memory)
+                settled = await _told_round(desk, body, rivals, memory)
     except kopf.TemporaryError as error:
         log.info("round to be repeated: %s", error, extra=extra | {"event": "round-repeated"})
         desk.meters.ended("repeated")
-        with suppress(kopf.TemporaryError, Refused):
-            await tell_broken_off(desk, body, memory, error)
         return float(error.delay or 1.0), isinstance(error, AskedToWait)
     except TimeoutError:
         log.warning("round broken off after %g s, to be repeated", ROUND_S, extra=extra | {"event": "round-repeated"})
@@ -84,3 +82,13 @@ async def _guarded_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memor
     delay = min(memory.patience_s, desk.config.report_interval_s)
     memory.patience_s *= 2
     return delay, False
+
+
+async def _told_round(desk: Desk, body: Body, rivals: tuple[Body, ...], memory: Memory) -> bool:
+    """One round; whether all is settled. What ends one round after the other early is told in the status."""
+    try:
+        return await one_round(desk, body, rivals, memory)
+    except kopf.TemporaryError as error:
+        with suppress(kopf.TemporaryError, Refused):
+            await tell_broken_off(desk, body, memory, error)
+        raise
