@@ -57,6 +57,23 @@ def here(resource: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture(scope="module")
+def operator(here: Ground) -> Iterator[None]:
+    """One operator for all tests of a file; it ends in good order."""
+    here.start()
+    yield
+    assert here.stop() == 0
+
+
+@pytest.fixture
+def fresh_operator(here: Ground, reached: Cluster) -> Iterator[None]:
+    """One for each test, with the sidecar of this tree; nothing that an earlier test left in its memory counts."""
+    here.image = reached.load_image("wsgi-sidecar", "dev", ROOT, "sidecar").ref
+    here.start()
+    yield
+    here.kill()
+
+
+@pytest.fixture(scope="module")
 def proxy(here: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultProxy]:
     """What is between this file's operator and the API server."""
     with behind_a_proxy(here, tmp_path_factory.mktemp("proxy")) as proxy:

@@ -14,16 +14,9 @@ from tests.operator.ground import RESTRICTED, Ground, deployment
 from tests.operator.policies import policy
 from wsgi_contract import names
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("operator")]
 
 THREE = {"workers": 3}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def operator(here: Ground) -> Iterator[None]:
-    here.start()
-    yield
-    assert here.stop() == 0
 
 
 def args_of(here: Ground, name: str) -> str | None:

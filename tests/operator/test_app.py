@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from tests.cluster.kube import eventually
 from tests.operator.ground import Ground, deployment
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("operator")]
 
 KINDS = ("deployment", "service", "pdb")
 FULL: dict[str, Any] = {
@@ -25,13 +24,6 @@ FULL: dict[str, Any] = {
     "service": {"port": 8080, "annotations": {"a": "b"}},
     "podDisruptionBudget": {"maxUnavailable": 1},
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def operator(here: Ground) -> Iterator[None]:
-    here.start()
-    yield
-    assert here.stop() == 0
 
 
 def make(here: Ground, name: str, *, spec: dict[str, Any] | None = None, **app: Any) -> None:

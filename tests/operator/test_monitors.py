@@ -12,7 +12,8 @@ import yaml
 from tests.cluster.kube import ROOT, CommandError, eventually
 from tests.operator.ground import ACCOUNT, Ground, deployment
 
-pytestmark = [pytest.mark.cluster, pytest.mark.alone]  # it gives the cluster a CRD and takes it away
+# It gives the cluster a CRD and takes it away.
+pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.usefixtures("operator")]
 
 PLURAL = "podmonitors.monitoring.coreos.com"
 MINIMAL: dict[str, Any] = {
@@ -44,13 +45,6 @@ MINIMAL: dict[str, Any] = {
     },
 }
 """The real CRD's name, group, version and kind, without its 20,000 lines of schema."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def operator(here: Ground) -> Iterator[None]:
-    here.start()
-    yield
-    assert here.stop() == 0
 
 
 @pytest.fixture

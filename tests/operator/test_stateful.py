@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -41,13 +40,6 @@ def test_a_roll_is_judged_by_strategy(body: dict[str, Any], done: bool, words: s
     found = rollout(body)
     assert (found.done, found.failed) == (done, False)
     assert words in found.message
-
-
-@pytest.fixture(scope="module")
-def operator(here: Ground) -> Iterator[None]:
-    here.start()
-    yield
-    assert here.stop() == 0
 
 
 @pytest.mark.cluster

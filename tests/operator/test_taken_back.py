@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.kube import ROOT, Cluster, eventually
+from tests.cluster.kube import eventually
 from tests.operator.ground import Ground
 from tests.operator.unlucky import PATIENCE, UNLUCKY, outcomes, serving, template
 from wsgi_contract import names
 
-pytestmark = [pytest.mark.cluster, pytest.mark.long]
-
-
-@pytest.fixture(autouse=True)
-def operator(here: Ground, reached: Cluster) -> Iterator[None]:
-    here.image = reached.load_image("wsgi-sidecar", "dev", ROOT, "sidecar").ref
-    here.start()
-    yield
-    here.kill()
+pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.usefixtures("fresh_operator")]
 
 
 def ended(here: Ground, name: str) -> bool:
