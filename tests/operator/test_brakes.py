@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from wsgi_operator.core.brakes import Moment, unknown_zones, why_not_in_place, why_not_yet
-from wsgi_operator.core.budgets import Budget
+from wsgi_operator.core.budgets import Budget, Unread
 from wsgi_operator.core.roll import Roll
 from wsgi_operator.core.rollout import Rollout
 from wsgi_operator.core.server import Sidecar, Terms
@@ -53,6 +53,8 @@ def ended(seconds_ago: float):
         ("settings", {"budgets": (USED_UP,), "takes": 1}, "waits until PodDisruptionBudget web allows a disruption"),
         ("settings", {"budgets": (USED_UP,), "takes": 0}, None),  # it takes no pod away
         ("settings", {"budgets": (STRICT,), "takes": 1}, None),  # it would wait for ever
+        ("settings", {"budgets": Unread(why="forbidden"), "takes": 1}, "cannot be read (forbidden)"),
+        ("undo", {"budgets": Unread(why="forbidden"), "takes": 1}, None),
         ("upgrade", {"upgrade": "OnNextChange"}, "with the next change"),
         ("upgrade", {"upgrade": "Manual"}, "waits for spec.sidecar.image"),
     ],

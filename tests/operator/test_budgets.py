@@ -2,7 +2,16 @@
 
 import pytest
 
-from wsgi_operator.core.budgets import Budget, broken_by, budgets_over, exhausted, held_of, takes_away
+from wsgi_operator.core.budgets import (
+    Budget,
+    Unread,
+    broken_by,
+    budgets_over,
+    exhausted,
+    held_of,
+    takes_away,
+    unknown,
+)
 from wsgi_operator.testing import deployment
 
 
@@ -71,10 +80,26 @@ def test_a_budget_holds_for_the_pods_that_it_selects(selector, selects):
     assert bool(over([budget(selector=selector)])) is selects
 
 
-def test_a_budget_without_a_selector_or_that_nobody_looked_at_says_nothing():
+def test_a_budget_without_a_selector_says_nothing():
     bare = budget()
     del bare["spec"]["selector"]
-    assert over([bare, budget(seen=0)]) == ()
+    assert over([bare]) == ()
+
+
+def test_a_budget_that_its_controller_has_not_looked_at_is_waited_for():
+    found = over([budget(seen=0)])
+    assert found == (Budget(name="web", room=None, allowed=None),)
+    words = "the disruption controller has not looked at PodDisruptionBudget web yet"
+    assert (exhausted(found, 1), unknown(found, 1)) == (f"waits because {words}", words)
+    assert (exhausted(found, 0), unknown(found, 0), broken_by(found, 1)) == (None, None, ())
+
+
+def test_budgets_that_may_not_be_read_are_waited_for_with_what_to_grant():
+    unread = Unread(why='poddisruptionbudgets.policy is forbidden: User "op" cannot list')
+    words = exhausted(unread, 1) or ""
+    assert words.startswith("waits because the PodDisruptionBudgets over its pods cannot be read (poddisr")
+    assert "let the operator's role list poddisruptionbudgets of the group policy" in words
+    assert (exhausted(unread, 0), unknown(unread, 0), broken_by(unread, 1)) == (None, None, ())
 
 
 def test_room_and_allowance_are_told_apart():

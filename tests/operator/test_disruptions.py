@@ -12,7 +12,8 @@ from kubernetes.aio import client
 from tests.operator import hasty
 from wsgi_operator.cluster import Cluster
 from wsgi_operator.connection import Refused
-from wsgi_operator.core.budgets import Budget
+from wsgi_operator.core.budgets import Budget, Unread
+from wsgi_operator.core.budgets import Budgets as Known
 from wsgi_operator.disruptions import TOLD_FOR_S, Disruptions
 from wsgi_operator.testing import deployment
 
@@ -65,11 +66,11 @@ def test_a_namespace_is_asked_once_a_minute_or_by_who_begins_a_roll(after_s: flo
     assert len(hasty.run(run())) == asked
 
 
-def test_budgets_that_may_not_be_read_are_none():
-    async def run() -> tuple[Budget, ...]:
+def test_budgets_that_may_not_be_read_are_unknown_and_never_none():
+    async def run() -> Known:
         return await Disruptions(Budgets(refuses=True)).over(workload())
 
-    assert hasty.run(run()) == ()
+    assert hasty.run(run()) == Unread(why="forbidden")
 
 
 def test_namespaces_that_are_gone_cost_no_memory():

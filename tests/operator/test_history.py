@@ -118,6 +118,16 @@ def test_whether_rolls_lose_requests_has_a_condition_of_its_own():
     assert "RollSafe" not in conditions()
 
 
+def test_a_roll_of_which_nobody_can_say_that_it_is_safe_is_unknown_and_a_sure_loss_is_told_before():
+    assert conditions(hazards=(), unsure="unread")["RollSafe"] == (
+        None,
+        "BudgetsUnknown",
+        "unread",
+    )
+    sure = (Hazard(reason="NoPreStop", message="Add it"),)
+    assert conditions(hazards=sure, unsure="unread")["RollSafe"] == (False, "NoPreStop", "Add it")
+
+
 def reasons(now=NOW + 1, **fields):
     return [(n.reason, n.note) for n in roll_notices(server(), facts(**fields), now)]
 

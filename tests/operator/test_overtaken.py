@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 
-from tests.cluster.kube import ROOT, Cluster, CommandError, eventually
-from tests.operator.ground import Ground, deployment
+from tests.cluster.kube import CommandError, eventually
+from tests.operator.ground import ACCOUNT, Ground, deployment
 from tests.operator.policies import policy
 from tests.operator.unlucky import PATIENCE, UNLUCKY, outcomes, serving, template
 
-pytestmark = [pytest.mark.cluster, pytest.mark.long]
-
-
-@pytest.fixture(autouse=True)
-def operator(here: Ground, reached: Cluster) -> Iterator[None]:
-    here.image = reached.load_image("wsgi-sidecar", "dev", ROOT, "sidecar").ref
-    here.start()
-    yield
-    here.kill()
+pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.usefixtures("fresh_operator")]
 
 
 def test_an_owners_broken_manifest_is_not_ours_to_undo(here: Ground, app: str):
@@ -98,3 +90,24 @@ def test_a_change_waits_for_a_budget_that_something_else_has_used_up(here: Groun
     assert "waits until PodDisruptionBudget budgeted allows a disruption again" in waits
     here.kubectl("delete", "pod", "broken", "--grace-period=0", "--force")
     here.until("budgeted", "Ready", "True", within_s=90)
+
+
+def test_a_change_waits_for_budgets_that_the_operator_may_not_read_and_says_what_to_grant(here: Ground, app: str):
+    manifest = serving(here, app, "unread")
+    manifest["spec"]["strategy"] = {"rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}
+    here.apply(manifest)
+    here.adopt("unread", settings={"workers": 2})
+    here.until("unread", "Ready", "True", within_s=90)
+    role = {key: here.get("roles", ACCOUNT)[key] for key in ("apiVersion", "kind", "rules")}
+    role["metadata"] = {"name": ACCOUNT}
+    here.apply(role | {"rules": [rule for rule in role["rules"] if not lists_budgets(rule)]})
+    here.adopt("unread", settings={"workers": 3})
+    waits = here.until("unread", "Ready", "False", "Waiting")
+    assert 'cannot list resource "poddisruptionbudgets"' in waits
+    assert "let the operator's role list poddisruptionbudgets of the group policy" in waits
+    here.apply(role)
+    here.until("unread", "Ready", "True", within_s=90)
+
+
+def lists_budgets(rule: dict[str, Any]) -> bool:
+    return "poddisruptionbudgets" in rule["resources"] and "list" in rule["verbs"]

@@ -11,7 +11,7 @@ from typing import Final
 
 from wsgi_operator.cluster import Cluster
 from wsgi_operator.connection import Refused
-from wsgi_operator.core.budgets import Budget, Held, budgets_over, held_of
+from wsgi_operator.core.budgets import Budgets, Held, Unread, budgets_over, held_of
 from wsgi_operator.core.workload import Object
 
 log = logging.getLogger("wsgi_operator")
@@ -26,24 +26,25 @@ class Disruptions:
     def __init__(self, cluster: Cluster) -> None:
         """Nothing is known yet."""
         self._cluster = cluster
-        self._read: dict[str, tuple[float, Sequence[Held]]] = {}
+        self._read: dict[str, tuple[float, Sequence[Held] | Unread]] = {}
 
-    async def over(self, workload: Object, *, anew: bool = False) -> tuple[Budget, ...]:
-        """The budgets over a workload's pods; none where we may not read them, which the log tells."""
+    async def over(self, workload: Object, *, anew: bool = False) -> Budgets:
+        """The budgets over a workload's pods; unread where we may not read them."""
         namespace, now_s = workload["metadata"]["namespace"], asyncio.get_running_loop().time()
         if anew or not self._fresh(namespace, now_s):
             held = await self._ask(namespace)
             self._read = {one: self._read[one] for one in self._read if self._fresh(one, now_s)}
             self._read[namespace] = (now_s, held)
-        return budgets_over(workload, self._read[namespace][1])
+        held = self._read[namespace][1]
+        return held if isinstance(held, Unread) else budgets_over(workload, held)
 
     def _fresh(self, namespace: str, now_s: float) -> bool:
         return namespace in self._read and now_s - self._read[namespace][0] <= TOLD_FOR_S
 
-    async def _ask(self, namespace: str) -> tuple[Held, ...]:
+    async def _ask(self, namespace: str) -> Sequence[Held] | Unread:
         try:
             return held_of(await self._cluster.budgets(namespace))
         except Refused as error:
             about = {"event": "budgets-unread", "object": namespace}
             log.warning("PodDisruptionBudgets cannot be read: %s", error, extra=about)
-            return ()
+            return Unread(why=str(error))

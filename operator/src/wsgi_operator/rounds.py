@@ -19,6 +19,7 @@ from wsgi_operator.bells import Bell, unless
 from wsgi_operator.changing import Changed, change_in_place
 from wsgi_operator.connection import AskedToWait, Refused, Undeclared
 from wsgi_operator.core.brakes import left_behind, unknown_zones
+from wsgi_operator.core.budgets import takes_away, unknown
 from wsgi_operator.core.evidence import Evidence, gather
 from wsgi_operator.core.facts import Facts
 from wsgi_operator.core.hazards import hazards_of
@@ -127,6 +128,7 @@ async def _facts(
     made, beside = outcome
     record = record_of(workload)
     undone = record.undone if record is not None else None
+    budgets = await desk.disruptions.over(workload)
     upgrade = made.kind == "upgrade"
     return Facts(
         generation=server.generation,
@@ -143,7 +145,8 @@ async def _facts(
         roll=record.roll if record is not None else None,
         undone=undone if undone is not None and undone.answers(server) else None,
         trouble=unknown_zones(server, zones_of(server)),
-        hazards=hazards_of(workload, server.container, evidence, await desk.disruptions.over(workload)),
+        hazards=hazards_of(workload, server.container, evidence, budgets),
+        unsure=unknown(budgets, takes_away(workload)),
     )
 
 

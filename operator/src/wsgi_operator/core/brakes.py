@@ -8,12 +8,12 @@ What nobody chose waits for no window: taking a workload in (the owner has just 
 adoption until the pods could tell more, putting back what somebody else changed, and undoing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Final, Literal
 
-from wsgi_operator.core.budgets import Budget, exhausted
+from wsgi_operator.core.budgets import Budgets, exhausted
 from wsgi_operator.core.record import Record
 from wsgi_operator.core.roll import Kind
 from wsgi_operator.core.rollout import Rollout
@@ -49,7 +49,7 @@ class Moment:
     now: float
     zones: Mapping[str, tzinfo]
     rollout: Rollout
-    budgets: Sequence[Budget] = ()
+    budgets: Budgets = ()
     takes: int = 0
     mending: bool = False
     unnoted: bool = False

@@ -2,8 +2,9 @@
 
 In: PodDisruptionBudgets and a workload as the API server gives them. Out: `Budget` values, how many pods the roll may
 take away at once, and why to wait. Rule: a rolling update evicts nobody, so the API server holds no budget against it;
-we hold it: no change of ours begins while a budget is used up by something else. A budget that leaves no room even when
-all pods are well would stop every roll for ever, its owner's own too: that is told, and not waited for.
+we hold it: no change of ours begins while a budget is used up by something else, or nobody can say whether it is. One
+that leaves no room even when all pods are well would stop every roll for ever, its owner's own too: that is told, and
+not waited for.
 """
 
 import math
@@ -23,13 +24,27 @@ class Budget:
 
     Attributes:
         name: its own.
-        room: pods that may be away while all others are well.
-        allowed: pods that may go now.
+        room: pods that may be away while all others are well; None: its controller has not looked at it yet.
+        allowed: pods that may go now; None as above.
     """
 
     name: str
-    room: int
-    allowed: int
+    room: int | None
+    allowed: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """The budgets of a namespace that we may not read: which there are is unknown.
+
+    Attributes:
+        why: the API server's words.
+    """
+
+    why: str
+
+
+Budgets = Sequence[Budget] | Unread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +52,7 @@ class Held:
     """All that is held of a PodDisruptionBudget; its body is many times that.
 
     Attributes:
-        budget: as its controller has looked.
+        budget: as its controller saw it.
         selector: of pods; None: of none.
     """
 
@@ -46,9 +61,8 @@ class Held:
 
 
 def held_of(bodies: Iterable[Object]) -> tuple[Held, ...]:
-    """Those that their controller has looked at."""
-    found = ((_budget(body), body["spec"].get("selector")) for body in bodies)
-    return tuple(Held(budget=budget, selector=selector) for budget, selector in found if budget is not None)
+    """What is held of these."""
+    return tuple(Held(budget=_budget(body), selector=body["spec"].get("selector")) for body in bodies)
 
 
 def budgets_over(workload: Object, all_held: Iterable[Held]) -> tuple[Budget, ...]:
@@ -75,23 +89,42 @@ def takes_away(workload: Object) -> int:
     return min(most if most or surge else 1, replicas)
 
 
-def exhausted(budgets: Sequence[Budget], takes: int) -> str | None:
+def exhausted(budgets: Budgets, takes: int) -> str | None:
     """Why a roll that takes pods away waits; None: it need not."""
-    used_up = [budget.name for budget in budgets if budget.allowed <= 0 < budget.room]
-    if not takes or not used_up:
+    if not takes:
         return None
-    return f"waits until PodDisruptionBudget {used_up[0]} allows a disruption again"
+    if (why := unknown(budgets, takes)) is not None:
+        return f"waits because {why}"
+    used_up = [one.name for one in _seen(budgets) if one.allowed is not None and one.allowed <= 0 < (one.room or 0)]
+    return f"waits until PodDisruptionBudget {used_up[0]} allows a disruption again" if used_up else None
 
 
-def broken_by(budgets: Sequence[Budget], takes: int) -> tuple[Budget, ...]:
-    """Those that the roll goes below, whoever begins it."""
-    return tuple(budget for budget in budgets if takes > budget.room)
+def unknown(budgets: Budgets, takes: int) -> str | None:
+    """Why nobody can say whether a roll that takes pods away keeps to the budgets; None: it can be said."""
+    if not takes:
+        return None
+    if isinstance(budgets, Unread):
+        return (
+            f"the PodDisruptionBudgets over its pods cannot be read ({budgets.why}): let the operator's role list "
+            "poddisruptionbudgets of the group policy, as the chart's does"
+        )
+    fresh = [one.name for one in budgets if one.room is None]
+    return f"the disruption controller has not looked at PodDisruptionBudget {fresh[0]} yet" if fresh else None
 
 
-def _budget(body: Object) -> Budget | None:
+def broken_by(budgets: Budgets, takes: int) -> tuple[Budget, ...]:
+    """Those that the roll surely goes below, whoever begins it."""
+    return tuple(one for one in _seen(budgets) if one.room is not None and takes > one.room)
+
+
+def _seen(budgets: Budgets) -> Sequence[Budget]:
+    return () if isinstance(budgets, Unread) else budgets
+
+
+def _budget(body: Object) -> Budget:
     status: Mapping[str, Any] = body.get("status") or {}
     if status.get("observedGeneration", 0) < body["metadata"].get("generation", 0):
-        return None
+        return Budget(name=body["metadata"]["name"], room=None, allowed=None)
     room = max(status.get("expectedPods", 0) - status.get("desiredHealthy", 0), 0)
     return Budget(name=body["metadata"]["name"], room=room, allowed=status.get("disruptionsAllowed", 0))
 

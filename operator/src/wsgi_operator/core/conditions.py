@@ -21,10 +21,10 @@ _LOOKING: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One condition before it has a time: whether, why in a word, why in a sentence."""
+    """One condition before it has a time: whether (None: unknown), why in a word, why in a sentence."""
 
     type: str
-    status: bool
+    status: bool | None
     reason: str
     message: str
 
@@ -190,6 +190,8 @@ def _roll_safe(facts: Facts) -> tuple[Verdict, ...]:
     """Whether a roll of this workload, whoever begins it, loses requests; nothing where nobody looked."""
     if facts.hazards is None:
         return ()
+    if not facts.hazards and facts.unsure is not None:
+        return (Verdict(type="RollSafe", status=None, reason="BudgetsUnknown", message=facts.unsure),)
     if not facts.hazards:
         message = "nothing in the manifest makes a roll lose requests"
         return (Verdict(type="RollSafe", status=True, reason="Drained", message=message),)

@@ -35,6 +35,7 @@ class Facts:
         undone: what is asked for, was tried and taken back; None: nothing is.
         trouble: what is wrong with the spec although all else goes on; None: nothing is.
         hazards: why a roll of this workload loses requests; None: nobody looked.
+        unsure: why nobody can say that it loses none; None: it can be said.
         standing: of the last change in place; None: there was none.
         changing: what a change in place waits for; empty: none is under way.
     """
@@ -55,5 +56,6 @@ class Facts:
     undone: Undone | None = None
     trouble: Obstacle | None = None
     hazards: tuple[Hazard, ...] | None = None
+    unsure: str | None = None
     standing: Standing | None = None
     changing: str = ""

@@ -10,11 +10,10 @@ be killed (termination grace). A pod that begins must not count before it serves
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from wsgi_operator.core.budgets import Budget, broken_by, takes_away
+from wsgi_operator.core.budgets import Budgets, broken_by, takes_away
 from wsgi_operator.core.evidence import Evidence
 from wsgi_operator.core.server import Obstacle
 from wsgi_operator.core.workload import Object, find_container, pod_spec
@@ -38,9 +37,7 @@ class Hazard:
     message: str
 
 
-def hazards_of(
-    workload: Object, container: str | None, evidence: Evidence, budgets: Sequence[Budget]
-) -> tuple[Hazard, ...]:
+def hazards_of(workload: Object, container: str | None, evidence: Evidence, budgets: Budgets) -> tuple[Hazard, ...]:
     """All that are there; none for a workload without pods, whose roll nobody notices."""
     server = find_container(workload, container)
     if not workload["spec"].get("replicas", 1) or isinstance(server, Obstacle):
@@ -137,7 +134,7 @@ def _grace(workload: Object, container: Object, graceful_s: float | None) -> Haz
     )
 
 
-def _below_budget(workload: Object, budgets: Sequence[Budget]) -> Hazard | None:
+def _below_budget(workload: Object, budgets: Budgets) -> Hazard | None:
     takes = takes_away(workload)
     broken = broken_by(budgets, takes)
     if not broken:

@@ -67,7 +67,7 @@ def _conditions(found: Sequence[Verdict], generation: int, before: Mapping[str, 
 
 
 def _condition(verdict: Verdict, generation: int, old: Mapping[str, Any] | None, now: str) -> dict[str, Any]:
-    status = "True" if verdict.status else "False"
+    status = "Unknown" if verdict.status is None else str(verdict.status)
     since = old["lastTransitionTime"] if old is not None and old.get("status") == status else now
     return {
         "type": verdict.type,
