@@ -211,6 +211,32 @@ def test_what_the_entrypoint_started_outlives_a_sidecar_that_comes_afterwards() 
             assert (len(helpers), sidecar.events("kill"), _alive(helpers)) == (4, [], helpers)
 
 
+PRELOADED = {
+    "preloaded.py": """
+import subprocess, time
+from apps import app
+subprocess.run(["sh", "-c", "sleep 300 & setsid sleep 300 &"], check=True)  # daemons: their parent ends at once
+time.sleep(1.5)
+"""
+}
+
+
+def test_a_daemon_that_a_preloaded_application_started_outlives_a_sidecar_that_comes_afterwards() -> None:
+    with (
+        container() as inside,
+        Server("27.0.1", "-w", "1", "--preload", inside=inside, application="preloaded:app", files=PRELOADED) as server,
+    ):
+        (worker,) = server.worker_pids()
+        daemons = frozenset(eventually("the daemons are there", lambda: _strangers(server, worker)))
+        os.kill(worker, signal.SIGKILL)
+        eventually("the worker is replaced", lambda: _new_worker(server, worker))
+        with Beside("--pid", str(server.master_pid)) as sidecar:
+            (incident, *_) = eventually("the sidecar tells them", lambda: sidecar.events("incident"))
+            assert "or the master's: it may be a daemon" in incident["message"]
+            _look_on(sidecar)
+            assert (sidecar.events("kill"), _alive(daemons)) == ([], daemons)
+
+
 def _look_on(sidecar: Told, *, scans: int = 6) -> None:
     """Until it has looked so often; the default is longer than an orphan's grace."""
     before = sidecar.report().counts.scans

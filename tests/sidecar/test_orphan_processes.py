@@ -118,6 +118,25 @@ def test_what_was_there_before_us_is_judged_by_where_it_comes_from(
     assert (fault.spare is not None) == spared
 
 
+@pytest.mark.parametrize(
+    ("maybe_masters", "master_loads", "spared"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_what_the_master_may_have_started_before_us_is_told_and_not_ended(
+    maybe_masters: bool, master_loads: bool, spared: bool
+) -> None:
+    origin = {CHILD: Descent(root=CHILD, origin="worker", maybe_masters=maybe_masters)}
+    looks = (descended(sight(second, YOUNG, orphan(CHILD)), origin) for second in (0, 2))
+    (fault,) = story(*(replace(look, terms=replace(TERMS, master_loads=master_loads)) for look in looks))
+    assert (fault.spare is not None) == spared
+
+
+def test_a_worker_that_was_there_at_its_birth_and_died_is_proof_whatever_the_master_loads() -> None:
+    origin = {CHILD: Descent(root=CHILD, origin="worker", maybe_masters=True)}
+    looks = (sight(0, (parent(1),), orphan(CHILD)), sight(2, YOUNG, orphan(CHILD)), sight(4, YOUNG, orphan(CHILD)))
+    (fault,) = story(*(descended(look, origin) for look in looks))
+    assert fault.spare is None
+
+
 def test_a_tree_is_judged_by_its_root() -> None:
     young_child, descents = pid(202, 8000), from_("worker", CHILD, CHILD, pid(202, 8000))
     left = (orphan(CHILD), orphan(young_child))

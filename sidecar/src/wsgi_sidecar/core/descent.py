@@ -26,6 +26,9 @@ _LOGIN_SESSIONS: Final = "/user.slice/"
 EARLY_S: Final = 1.0
 """A master forks its workers within milliseconds of what its own hooks start. Where nobody saw its first worker, what
 is at most so much older than the eldest living one may come from the master."""
+LOADING_S: Final = 180.0
+"""A master that loads an application, or a hook's code, does so before it forks: for as long as a start-up may take,
+what it started itself cannot be told from what its first worker did."""
 
 Origin = Literal["dead worker", "worker", "unknown"]
 """`dead worker`: of one that is known to be dead. `worker`: of one, alive or dead. `unknown`: perhaps of none."""
@@ -38,10 +41,13 @@ class Descent:
     Attributes:
         root: the topmost of its tree; itself where it hangs there alone.
         origin: of that one.
+        maybe_masters: the root is so little younger than the master that the master's own code may have started it, if
+            it runs any; False where the first worker's birth is known.
     """
 
     root: ProcessId
     origin: Origin
+    maybe_masters: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +110,11 @@ def descent(root: Process, place: Place, *, known_birth: bool) -> Origin | None:
         # What our own child, the master, lost comes to us, but so does what the entrypoint before it lost.
         return "unknown" if place.master.ppid == place.adopter or _bears_a_sign(root, place.master) else None
     return "unknown" if not place.init_is_above and _bears_a_sign(root, place.master) else None
+
+
+def maybe_masters(root: Process, master: Process, *, known_birth: bool) -> bool:
+    """See `Descent.maybe_masters`."""
+    return not known_birth and root.started_at - master.started_at < LOADING_S
 
 
 def _lost_its_worker(fork: Process, master: Process) -> bool:

@@ -22,7 +22,7 @@ from typing import Final
 
 from wsgi_contract.report import ProcessId
 from wsgi_sidecar.core.command import role
-from wsgi_sidecar.core.descent import INIT, Descent, Place, descent, is_stranger, tells_by_cgroup
+from wsgi_sidecar.core.descent import INIT, Descent, Place, descent, is_stranger, maybe_masters, tells_by_cgroup
 from wsgi_sidecar.core.kinship import Kinship
 from wsgi_sidecar.core.snapshot import ENDED, Process, Snapshot
 
@@ -162,12 +162,14 @@ def _found(
         kin = bool(memory.kin) and root.id in memory.kin and _is_root(root, kinship, place)
         if not (kin or place.hangs(root)) or root.id.pid in exempt:
             continue
-        origin = "worker" if kin else descent(root, place, known_birth=memory.first_worker is not None)
+        known_birth = kin or memory.first_worker is not None
+        origin = "worker" if kin else descent(root, place, known_birth=known_birth)
         if origin is None:
             continue
+        early = maybe_masters(root, place.master, known_birth=known_birth)
         for process in (root, *kinship.descendants(root)):
             if process.id.pid not in exempt and process.state != "Z":
-                yield process.id, Descent(root=root.id, origin=origin)
+                yield process.id, Descent(root=root.id, origin=origin, maybe_masters=early)
 
 
 def _is_root(process: Process, kinship: Kinship, place: Place) -> bool:

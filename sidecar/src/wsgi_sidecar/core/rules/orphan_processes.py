@@ -2,10 +2,10 @@
 
 In: the family's orphans, look after look. Out: one fault for all of them together. Rule: an orphan is ended, with its
 whole tree, when its root's worker is known to be dead, or when it may only come from a dead one: it is proven to come
-from a worker, no worker that lives was there at its birth, and it was there before our first look or one that was is
-gone. One whose worker lives was set free on purpose (a daemon); it is told and left alone, as whatever is in doubt. A
-worker lives until its process ends: one that leaves in good order waits for its children. What the user exempts by name
-is not even told.
+from a worker, no worker that lives was there at its birth, and one that was is gone, or it was there before our first
+look and the master cannot have started it. One whose worker lives was set free on purpose (a daemon); it is told and
+left alone, as whatever is in doubt. A worker lives until its process ends: one that leaves in good order waits for its
+children. What the user exempts by name is not even told.
 
 gunicorn ends the worker, never its tree. SIGTERM does not end multiprocessing's forks, which inherit gunicorn's handler
 and only set a flag in it: so SIGKILL, through the whole tree of each.
@@ -63,7 +63,7 @@ def judge(sight: Sight, memory: Lineage | None) -> Verdict:
     now, grace_s = sight.family.monotonic, sight.policy.orphan_grace_s
     ripe = [each for each in orphans if now - lineage.first[each.process] >= grace_s]
     unripe = [lineage.first[each.process] + grace_s for each in orphans if each not in ripe]
-    bereft = tuple(each for each in ripe if _bereft(_descent(each.process, sight), lineage))
+    bereft = tuple(each for each in ripe if _bereft(_descent(each.process, sight), lineage, sight.terms))
     freed = tuple(each for each in ripe if each not in bereft)
     faults = tuple(_fault(group, sight, freed=group is freed) for group in (bereft, freed) if group)
     return Verdict(faults=faults, memory=lineage, again_at=min(unripe, default=None))
@@ -93,7 +93,7 @@ def _descent(orphan: ProcessId, sight: Sight) -> Descent:
     return sight.family.descents.get(orphan) or Descent(root=orphan, origin="worker")
 
 
-def _bereft(descent: Descent, lineage: Lineage) -> bool:
+def _bereft(descent: Descent, lineage: Lineage, terms: Terms) -> bool:
     root = descent.root
     owner = lineage.owners.get(root)
     if owner is not None:
@@ -102,7 +102,9 @@ def _bereft(descent: Descent, lineage: Lineage) -> bool:
         return descent.origin == "dead worker"
     if any(worker.started <= root.started for worker in lineage.alive):
         return False
-    return root in lineage.inherited or any(worker.started <= root.started for worker in lineage.dead)
+    if any(worker.started <= root.started for worker in lineage.dead):
+        return True
+    return root in lineage.inherited and not (descent.maybe_masters and terms.master_loads)
 
 
 def _fault(orphans: tuple[Orphan, ...], sight: Sight, *, freed: bool) -> Fault:
@@ -145,7 +147,8 @@ def _sentence(orphans: tuple[Orphan, ...], which: str, held: str, *, freed: bool
 def _why_spared(policy: Policy, *, freed: bool) -> str | None:
     if freed:
         return (
-            "a worker that could have started it still lives, or it is none's: it may be a daemon, set free on purpose"
+            "a worker that could have started it still lives, or it is none's, or the master's: it may be a daemon, "
+            "set free on purpose"
         )
     if not policy.end_orphans:
         return "the policy says to tell orphans, not to end them (end_orphans)"

@@ -30,6 +30,8 @@ class Terms:
         connection_limit: connections one worker accepts at most; None where there is no limit, or unknown.
         timeout_s: seconds without a heartbeat after which the arbiter kills; 0 never; None where unknown.
         graceful_timeout_s: seconds that a worker which was asked to end may take for its requests; None where unknown.
+        master_loads: the master may run code of the owner's before it forks: it preloads the application or has a
+            configuration file, or nobody knows.
     """
 
     release: str | None
@@ -37,6 +39,7 @@ class Terms:
     connection_limit: int | None
     timeout_s: float | None
     graceful_timeout_s: float | None = None
+    master_loads: bool = True
 
 
 def terms(release: str | None, settings: tuple[Setting, ...]) -> Terms:
@@ -50,6 +53,7 @@ def terms(release: str | None, settings: tuple[Setting, ...]) -> Terms:
         connection_limit=connection_limit(settings),
         timeout_s=timeout if isinstance(timeout, (int, float)) else None,
         graceful_timeout_s=graceful if isinstance(graceful, (int, float)) else None,
+        master_loads=values.get("preload_app") is not False or any(one.source == "config-file" for one in settings),
     )
 
 
