@@ -45,12 +45,13 @@ class Strangers:
             master: the server's.
             listening: inodes of its listening sockets.
         """
-        observer = next((process for process in processes if process.id.pid == os.getpid()), None)
+        us = os.getpid()
+        observer = next((process for process in processes if process.id.pid == us), None)
         by_cgroup, inodes = tells_by_cgroup(master, observer), frozenset(listening)
         strangers = [
             process
             for process in processes
-            if process.state != "Z" and (_adopted(process, master) or (by_cgroup and is_stranger(process, master)))
+            if process.state != "Z" and (_adopted(process, master, us) or (by_cgroup and is_stranger(process, master)))
         ]
         before, self._said = self._said, {}
         for process in strangers:
@@ -81,8 +82,8 @@ class Strangers:
             files.close()
 
 
-def _adopted(process: Process, master: Process) -> bool:
-    return process.ppid == os.getpid() and process.ppid != master.id.pid and process.id != master.id
+def _adopted(process: Process, master: Process, us: int) -> bool:
+    return process.ppid == us and process.ppid != master.id.pid and process.id != master.id
 
 
 def _told(process: Process, said: _Said, listening: frozenset[int]) -> Process:

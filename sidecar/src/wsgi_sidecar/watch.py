@@ -232,7 +232,7 @@ class Watch:
             closeups={},
             around=view.around or Circumstances(),
             departed=self._departed(family, view),
-            asked=frozenset(self._ledger.asking.keys() & living),
+            asked=living.intersection(self._ledger.asking),
         )
         sight = self._closer(sight)
         diagnosis = diagnose(sight, self._memory)

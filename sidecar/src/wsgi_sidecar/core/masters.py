@@ -53,6 +53,9 @@ def is_outermost(process: Process, kinship: Kinship, within: int | None = None) 
     """Whether no other gunicorn stands above it; whatever is above `within` does not count."""
     if process.id.pid == within:
         return True
+    parent = kinship.parent(process)
+    if parent is None or is_candidate(parent):  # as all workers': the walk is only for who hangs elsewhere
+        return parent is None
     for ancestor in kinship.ancestors(process):
         if is_candidate(ancestor):
             return False
