@@ -13,7 +13,7 @@ from kubernetes.aio import client
 
 from tests.operator import hasty
 from tests.operator.hasty import now_s
-from wsgi_operator.__main__ import our_turn
+from wsgi_operator.__main__ import our_turn, work
 from wsgi_operator.bells import Bells
 from wsgi_operator.cluster import Cluster
 from wsgi_operator.config import Config
@@ -226,3 +226,16 @@ def test_standing_by_is_who_saw_another_lead(holder: str | None, story: Story, r
         return seen
 
     assert hasty.run(stands()) is ready
+
+
+def test_who_was_told_to_end_while_it_was_elected_ends_although_kopf_did_not_hear_it():
+    async def told() -> None:
+        nowhere = client.Configuration()
+        nowhere.host = "http://127.0.0.1:1"
+        config = Config(sidecar=Sidecar(image="x:1"), repositories=("x",))
+        async with Cluster(nowhere) as cluster, asyncio.timeout(30):
+            desk = Desk(config=config, cluster=cluster, reports=Reports(timeout_s=1), bells=Bells())
+            desk.told.set()
+            await work(desk)
+
+    asyncio.run(told())

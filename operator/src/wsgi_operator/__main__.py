@@ -129,15 +129,15 @@ async def our_turn(desk: Desk, candidate: Candidate) -> bool:
     Raises:
         Refused: the API server refuses us the Lease.
     """
-    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, told.set)
-    waits = [asyncio.ensure_future(wait) for wait in (candidate.elected(desk.pulse.stand_by), told.wait())]
+        loop.add_signal_handler(signum, desk.told.set)
+    waits = [asyncio.ensure_future(wait) for wait in (candidate.elected(desk.pulse.stand_by), desk.told.wait())]
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         if waits[0].done():
             waits[0].result()
-        return not told.is_set()
+        return not desk.told.is_set()
     finally:
         desk.pulse.standing_by = False
         for wait in waits:
@@ -156,6 +156,8 @@ async def work(desk: Desk) -> None:
         asyncio.ensure_future(keep(desk.cluster, desk.mirror, config.namespaces)),
         asyncio.ensure_future(_ready(desk, watching)),
     ]
+    # They begin before kopf does: what begins later it takes for its own, and waits 5 s for that at the end.
+    await asyncio.sleep(0)
     try:
         await _operate(desk, watching)
     finally:
@@ -190,6 +192,7 @@ async def _operate(desk: Desk, watching: asyncio.Event) -> None:
         standalone=True,
         clusterwide=not desk.config.namespaces,
         namespaces=desk.config.namespaces,
+        stop_flag=desk.told,
         ready_flag=watching,
     )
 

@@ -35,7 +35,7 @@ workload, its plan and its pods' reports: the start of 300 took 108 MB without t
 
 @dataclass(slots=True, kw_only=True)
 class Desk:
-    """What the rounds work with."""
+    """What the rounds work with; `told` is set once we are to end, be it before kopf takes signals."""
 
     config: Config
     cluster: Cluster
@@ -45,6 +45,7 @@ class Desk:
     meters: Meters = field(default_factory=Meters)
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     keys: KeyFolder = field(default_factory=lambda: KeyFolder(None, guards=False))
+    told: asyncio.Event = field(default_factory=asyncio.Event)
     first: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(FIRST_AT_ONCE))
     precedence: Precedence = field(default_factory=Precedence)
     turns: Turns = field(init=False)

@@ -23,6 +23,10 @@ def build_registry(desk: Desk) -> kopf.OperatorRegistry:
 
     kopf.on.login(registry=registry)(Login(desk.config.namespaces).found)
 
+    @kopf.on.cleanup(registry=registry)
+    def on_end(**_: Any) -> None:
+        desk.told.set()  # kopf itself waits for that (its stop flag), and would do so for 5 s after everybody has ended
+
     @kopf.index(*ours, id="claims", registry=registry)
     def claims(body: kopf.Body, **_: Any) -> Any:
         keys = ("name", "uid", "creationTimestamp")

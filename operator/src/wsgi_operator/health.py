@@ -73,7 +73,8 @@ async def serve_health(pulse: Pulse, port: int, meters: Meters | None = None) ->
     counted = meters or Meters()
     app = web.Application()
     app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)])
-    runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
+    # No connection is kept: each is a task, and at the end kopf would wait for it (see `work`).
+    runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0, keepalive_timeout=0)
     await runner.setup()
     try:
         await web.TCPSite(runner, port=port).start()

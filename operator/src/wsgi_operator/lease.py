@@ -90,7 +90,7 @@ class Candidate:
         try:
             await asyncio.wait({working, keeping}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
-                await self._stop(working)
+                await self._stop(working, keeping)
                 keeping.result()
             await working
         finally:
@@ -112,12 +112,13 @@ class Candidate:
         """Seconds until we give up."""
         return self._renewed_s + GIVE_UP_S - asyncio.get_running_loop().time()
 
-    async def _stop(self, working: "asyncio.Future[None]") -> None:
+    async def _stop(self, working: "asyncio.Future[None]", keeping: "asyncio.Future[None]") -> None:
         """End the work before the Lease runs out; what does not end then ends with the process."""
         working.cancel()
         await asyncio.wait({working}, timeout=(LASTS_S - GIVE_UP_S) / 2)
         if not working.done():
-            log.critical("lost the Lease, and the work does not stop: ending hard", extra={"event": "lease-lost"})
+            why = keeping.exception()
+            log.critical("%s; the work does not stop: ending hard", why, extra={"event": "lease-lost"})
             os._exit(1)
 
     async def _try(self, within_s: float) -> bool:
