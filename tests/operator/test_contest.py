@@ -6,7 +6,7 @@ from wsgi_operator.core.contest import LONGEST_WAIT_S, rewritten, undo, wait_s
 from wsgi_operator.core.patch import Plan, plan
 from wsgi_operator.core.record import record_of
 from wsgi_operator.core.server import Obstacle, Sidecar
-from wsgi_operator.testing import NOW, applied, container, deployment, env, server, sidecar_of
+from wsgi_operator.testing import IMAGE, NOW, applied, container, deployment, env, server, sidecar_of
 
 
 def meddled(live):
@@ -43,6 +43,18 @@ def test_two_controllers_do_not_roll_a_workload_for_ever(every_s, for_s, at_most
 
 def test_an_owner_who_deploys_now_and_then_is_followed_at_once_each_time():
     assert fought(every_s=1800, for_s=86_400) == 48
+
+
+def test_a_configuration_of_our_own_that_changes_again_and_again_is_blamed_on_nobody_else():
+    live = applied(deployment(), planned(deployment(), NOW).config)
+    live["metadata"]["managedFields"].append({"manager": "kubectl", "operation": "Update"})
+    found: Plan | Obstacle = planned(live, NOW)
+    for number in range(1, 4):
+        found = plan(server(sidecar=Sidecar(image=IMAGE, verifier=f"{number:064x}")), live, now=NOW + number)
+        if isinstance(found, Plan):
+            live = applied(live, found.config)
+    assert isinstance(found, Obstacle)
+    assert found.message.startswith("another wsgi-operator, or this one under another configuration (its report keys")
 
 
 def test_the_one_who_does_it_is_named():

@@ -28,7 +28,7 @@ def wait_s(drifts: int) -> float:
     return 0.0 if drifts == 0 else min(FIRST_WAIT_S * 2.0 ** min(drifts - 1, 10), LONGEST_WAIT_S)
 
 
-def undo(record: Record, before: Record, deployment: Object, now: float) -> Record | Obstacle:
+def undo(record: Record, before: Record, deployment: Object, now: float, *, by_us: bool = False) -> Record | Obstacle:
     """Undo it now, counted; or not yet, with who it is and when we try again.
 
     Args:
@@ -36,15 +36,16 @@ def undo(record: Record, before: Record, deployment: Object, now: float) -> Reco
         before: what was written last, perhaps by another operator.
         deployment: as it is now.
         now: Unix seconds.
+        by_us: what is written has changed, and nobody touched what was: operators of two configurations may be at work.
     """
     again_at = record.drift_at + wait_s(record.drifts)
     if now < again_at:
+        who = _other(record, before, deployment, by_us=by_us)
         return Obstacle(
             reason=CONTESTED,
-            message=f"{_other(record, before, deployment)} keeps changing what this WSGIServer sets in the template, "
-            f"{record.drifts} times in a row: leave GUNICORN_CMD_ARGS, shareProcessNamespace and the sidecar out of "
-            "what it manages (in Argo CD: ignoreDifferences), or delete this WSGIServer; tried again at "
-            f"{moment(again_at)}",
+            message=f"{who} keeps changing what this WSGIServer sets in the template, {record.drifts} times in a row: "
+            "leave GUNICORN_CMD_ARGS, shareProcessNamespace and the sidecar out of what it manages (in Argo CD: "
+            f"ignoreDifferences), or delete this WSGIServer; tried again at {moment(again_at)}",
         )
     forgiven = int((now - record.drift_at) // FORGIVES_ONE_S)
     return replace(record, drifts=max(record.drifts - forgiven, 0) + 1, drift_at=now)
@@ -68,9 +69,11 @@ def rewritten(written: Object, config: Mapping[str, Any]) -> Obstacle | None:
     )
 
 
-def _other(record: Record, before: Record, deployment: Object) -> str:
+def _other(record: Record, before: Record, deployment: Object, *, by_us: bool) -> str:
     if before.image != record.image:
         return f"another wsgi-operator, whose sidecar is {before.image},"
+    if by_us:
+        return "another wsgi-operator, or this one under another configuration (its report keys, its release),"
     entries = [
         entry
         for entry in deployment["metadata"].get("managedFields") or ()

@@ -206,7 +206,7 @@ def settled(
     untouched = not any(map(is_ours, live["metadata"].get("managedFields") or ()))
     needed = untouched or not covers(live, config)
     if needed and kind in ("upgrade", "repair") and before is not None and not ours.news(before) and not stays:
-        contested = undo(ours, before, live, now)
+        contested = undo(ours, before, live, now, by_us=kind == "upgrade")
         if isinstance(contested, Obstacle):
             return contested
         ours, config = contested, write(contested)
