@@ -74,7 +74,7 @@ def test_every_template_comes_back_byte_for_byte_and_with_its_owners(here: Groun
     for name in manifests:
         here.adopt(name, settings={} if name.startswith("no-env") else THREE)
     for name in manifests:
-        here.until(name, "Injected", "True")
+        here.until(name, "Ready", "True")  # its controller has seen it, too: the second ReplicaSet is there
         assert here.template(name) != before[name][0]
     here.release(*manifests)
     for name in manifests:
@@ -195,10 +195,10 @@ def test_what_an_admission_policy_makes_of_our_changes_is_told_as_that_and_the_p
     assert "spec.template.spec.initContainers[wsgi-sidecar].imagePullPolicy is another" in message
     assert here.condition("rewritten", "Injected")[:2] == ("True", "Applied")
     assert here.condition("rewritten", "Degraded")[1] != "NotWatching"
-    sets = here.replica_sets("rewritten")
+    eventually(lambda: here.replica_sets("rewritten") == 2)  # the Deployment's controller comes after us
     time.sleep(4)  # some more looks
     assert here.condition("rewritten", "Stalled")[1:] == ("Rewritten", message)
-    assert here.replica_sets("rewritten") == sets
+    assert here.replica_sets("rewritten") == 2
     here.adopt("rewritten", settings=THREE, sidecar={"imagePullPolicy": "Always"})
     here.until("rewritten", "Ready", "True")
 

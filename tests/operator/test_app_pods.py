@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,13 @@ def counted(here: Ground, server: str) -> float:
     return sum(map(float, re.findall(r'^wsgi_requests_total\{[^}]*status="200"[^}]*\} (\S+)$', text, re.MULTILINE)))
 
 
+def at_rest(here: Ground, server: str) -> float:
+    """The same, once some are counted and none more come in; 0 before."""
+    first = counted(here, server)
+    time.sleep(1.5)
+    return first if counted(here, server) == first else 0.0
+
+
 def test_an_app_serves_by_its_service_without_a_second_roll(here: Ground):
     here.until("made", "Ready", "True", within_s=180)
     assert here.replica_sets_of("wsgi.dev/app=made") == 1
@@ -128,7 +136,8 @@ def test_an_apps_other_image_rolls_and_serves_on(here: Ground, images: dict[str,
 @pytest.mark.parametrize("name", ["made", "counted"])
 def test_requests_are_counted_where_that_is_asked_for(here: Ground, name: str):
     here.until(name, "Ready", "True", within_s=180)
-    before = counted(here, name)
+    eventually(lambda: ask(here, name, 8000, "/") == "ok\n")  # Ready is also who does not listen yet
+    before = eventually(lambda: at_rest(here, name), within_s=20)
     for _ in range(5):
         assert ask(here, name, 8000, "/") == "ok\n"
     eventually(lambda: counted(here, name) == before + 5, within_s=20)

@@ -132,7 +132,7 @@ def test_pods_that_were_made_without_the_policy_are_told_and_so_is_the_way_out(h
             or flags_of(here, "bare") == {"-w $(A) --workers=3"}
         )
     )
-    assert here.condition("bare", "Injected")[0] == "True"
+    here.until("bare", "Injected", "True")
     here.take_policy()
     eventually(lambda: not here.admitted({"wsgi.dev/container": "web"})["spec"].get("shareProcessNamespace"))
     here.kubectl("delete", "pods", "--all", "--grace-period=0", "--force")

@@ -79,7 +79,10 @@ def verifier(here: Ground) -> str | None:
 
 def rolled_to(here: Ground, key: bytes) -> None:
     """Wait until the pod knows the token of this key, and reports."""
-    eventually(lambda: verifier(here) == verifier_of(token(here, key)), within_s=60)
+    knows = verifier_of(token(here, key))
+    eventually(lambda: verifier(here) == knows, within_s=60)
+    # Other keys are no other generation: until the roll has begun the status is still that of the old pod.
+    eventually(lambda: pod(here)["metadata"]["annotations"].get(names.ANNOTATION_VERIFIERS) == knows, within_s=180)
     here.until("shop", "Ready", "True", within_s=180)
     eventually(lambda: asked(here, token(here, key)) == 200, within_s=60)
 

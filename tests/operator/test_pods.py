@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
 
-from tests.cluster.kube import ROOT, Cluster, eventually
+from tests.cluster.kube import ROOT, Cluster, CommandError, eventually
 from tests.operator.ground import Ground, deployment
 
 pytestmark = pytest.mark.cluster
@@ -66,7 +66,8 @@ def test_of_two_gunicorns_in_a_pod_the_adopted_containers_is_watched_also_after_
     here.until("pair", "Ready", "True", within_s=120)
     assert in_force(here, "pair")["workers"]["value"] == "2"  # the other one has three
     eventually(lambda: len(here.get("pods", selector="app=pair")["items"]) == 1, within_s=60)  # the old one has ended
-    here.kubectl("exec", "deployment/pair", "-c", "web", "--", "python", "-c", KILL_ALL_BUT_ADMIN)
+    with suppress(CommandError):  # the container ends with its first process, and may take this one along
+        here.kubectl("exec", "deployment/pair", "-c", "web", "--", "python", "-c", KILL_ALL_BUT_ADMIN)
     seen = set()
 
     def back() -> bool:
@@ -122,7 +123,9 @@ def test_a_kill_is_told_once_on_the_server_and_on_the_pod(here: Ground):
     here.start()
     here.until("silent-image", "Ready", "True")
     eventually(lambda: here.server("silent-image")["status"]["incidents"]["kills"] >= len(before))
-    assert kills(here, "WSGIServer", "silent-image") == before
+    after = kills(here, "WSGIServer", "silent-image")
+    assert set(before) <= set(after)
+    assert len(set(after)) == len(after)
 
 
 def kills(here: Ground, kind: str, name: str) -> list[str]:
@@ -130,7 +133,7 @@ def kills(here: Ground, kind: str, name: str) -> list[str]:
 
 
 def settled(here: Ground, pod: str) -> list[str]:
-    """The Events of kills, once the pod has none that the server does not have."""
+    """The Events of kills, once the server and the pod have one for each that the status counts."""
     on_server, on_pod = kills(here, "WSGIServer", "silent-image"), kills(here, "Pod", pod)
-    open_ones = here.server("silent-image")["status"]["incidents"]["open"]
-    return on_server if len(on_server) == len(on_pod) and open_ones == 0 else []
+    told = here.server("silent-image")["status"]["incidents"]
+    return on_server if len(on_server) == len(on_pod) == told["kills"] and told["open"] == 0 else []
