@@ -104,6 +104,16 @@ def test_a_moment_does_not_move_the_number_much_and_a_minute_does() -> None:
     assert told.ratio > 1.95
 
 
+@pytest.mark.parametrize("pause_s", [0.05, 0.5, 4.5, 15.0], ids=lambda pause_s: f"every {pause_s:g} s")
+@pytest.mark.parametrize("busy", [0, 4], ids=["idle", "full"])
+def test_what_stays_as_it_is_is_told_exactly_within_two_minutes(busy: int, pause_s: float) -> None:
+    now = Demand(busy=busy, slots=4, waiting=busy, by_worker={})
+    told = Saturation(ratio=2.0 if busy == 0 else 0.0, busy=0, slots=4, waiting=0)
+    for _ in range(int(120 / pause_s)):
+        told = saturation(now, told, pause_s)
+    assert told.ratio == now.ratio
+
+
 class Story:
     """Looks a second apart."""
 

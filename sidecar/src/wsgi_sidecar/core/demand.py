@@ -26,6 +26,9 @@ from wsgi_sidecar.core.rules.rule import Terms, cores
 
 SMOOTHED_OVER_S: Final = 15.0
 """Time constant: Prometheus scrapes every 15 to 30 s, and a scrape must not tell the luck of one moment."""
+ARRIVED: Final = 0.001
+"""From how near the smoothed ratio is told as what it is drawn to. Alone it never gets there: an idle server would be
+told as one that does a little for ever. With it the way from 2 to 0 ends after 15 * ln(2 / .001) = 114 s."""
 
 Style = Literal["sync", "gthread", "loop"]
 
@@ -143,6 +146,8 @@ def _loop_taken(worker: Worker, family: Family, before: Family | None, limit: in
 def saturation(now: Demand, before: Saturation | None, elapsed_s: float) -> Saturation:
     """The demand with its ratio drawn towards what it was before.
 
+    What is told is what the next look starts from, so it is not rounded: over a short look a rounded one stands still.
+
     >>> idle = Demand(busy=0, slots=4, waiting=0, by_worker={})
     >>> full = Saturation(ratio=1.0, busy=4, slots=4, waiting=0)
     >>> round(saturation(idle, full, 15.0).ratio, 2)
@@ -151,4 +156,6 @@ def saturation(now: Demand, before: Saturation | None, elapsed_s: float) -> Satu
     share = 1.0 if before is None else 1.0 - exp(-max(0.0, elapsed_s) / SMOOTHED_OVER_S)
     past = before.ratio if before is not None else 0.0
     ratio = past + share * (now.ratio - past)
-    return Saturation(ratio=round(ratio, 4), busy=now.busy, slots=now.slots, waiting=now.waiting)
+    if abs(ratio - now.ratio) < ARRIVED:
+        ratio = now.ratio
+    return Saturation(ratio=ratio, busy=now.busy, slots=now.slots, waiting=now.waiting)
