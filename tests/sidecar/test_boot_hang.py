@@ -17,7 +17,13 @@ WAIT = Wait(thread=101, kind="network", doing="connects to 10.0.0.5:5432 (Postgr
 
 
 def boot(
-    until: float, *, cores: float = 0.0, state: str = "booting", jump_s: float = 0.0, **policy: Any
+    until: float,
+    *,
+    cores: float = 0.0,
+    waits: float = 0.0,
+    state: str = "booting",
+    jump_s: float = 0.0,
+    **policy: Any,
 ) -> tuple[Fault, ...]:
     """A worker seen booting every five seconds."""
     memory = RULE.blank
@@ -33,7 +39,8 @@ def boot(
             closeups={},
         )
         wanted, wished = RULE.suspects(here, memory), RULE.wishes(here, memory).waits
-        look = closeup(thread(101, cpu_s=cores * second), process=who, monotonic=now)
+        main = thread(101, cpu_s=cores * second, waited_s=waits * second)
+        look = closeup(main, process=who, monotonic=now)
         seen = Sight(
             family=here.family,
             before=None,
@@ -59,6 +66,17 @@ def test_a_boot_that_computes_is_healthy_up_to_the_limit(cores: float) -> None:
     assert boot(295, cores=cores) == ()
     (fault,) = boot(300, cores=cores)
     assert (fault.target, fault.spare) == ("worker", None)
+
+
+def test_a_boot_that_computes_but_gets_hardly_any_cpu_is_not_idle() -> None:
+    assert boot(295, cores=0.02, waits=0.9) == ()
+    (fault,) = boot(300, cores=0.02, waits=0.9)
+    assert "it used 0.02 cores of 0.92 that it wanted" in fault.summary
+
+
+def test_a_boot_that_wakes_now_and_then_on_a_busy_machine_is_idle() -> None:
+    (fault,) = boot(60, cores=0.005, waits=0.02)
+    assert "it used 0.01 cores;" in fault.summary
 
 
 def test_an_idle_boot_is_ended_at_the_limit_unless_that_is_switched_off() -> None:

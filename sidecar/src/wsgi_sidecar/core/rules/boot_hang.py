@@ -2,8 +2,11 @@
 
 In: workers that have not beaten yet, look after look, and closeups of those that have not for long. Out: a fault for
 one that idles in its boot for `boot_told_s`, or boots for `boot_limit_s` whatever it does. Rule: slow is not stuck. An
-import that uses a CPU is at work and is not told before the limit; one that sleeps waits for somebody else. It is ended
-only at the limit, since a fresh start cures nothing but a wait that was lost.
+import that wants a CPU is at work and is not told before the limit; one that sleeps waits for somebody else. It is
+ended only at the limit, since a fresh start cures nothing but a wait that was lost.
+
+Wanted, not used: an import on a full machine, or under a limit that its siblings use up, waits for a CPU nearly all of
+the time, and looks idle by what it got.
 
 Up to 21.2 the arbiter itself ends such a worker at its timeout; from 22.0 it compares the monotonic clock with a file
 time of the wall clock until the first beat, and waits for ever. Boots are timed from our first look, on the monotonic
@@ -16,13 +19,14 @@ from typing import Final
 
 from wsgi_contract.policy import Policy
 from wsgi_contract.report import Evidence, ProcessId
+from wsgi_sidecar.core.activity import main_cpu_s, main_wanted_s, others_cpu_s, others_wanted_s
 from wsgi_sidecar.core.family import Worker
 from wsgi_sidecar.core.heartbeat import beat
 from wsgi_sidecar.core.rules.rule import Fault, Rule, Sight, Terms, Verdict, Wishes
 from wsgi_sidecar.core.snapshot import Closeup
 
 IDLE_CORES: Final = 0.05
-"""An import at work uses .9 cores, under a limit of .1 cores still .1; one that waits for a socket less than .001."""
+"""An import at work wants .9 cores, however few it gets; one that waits for a socket wants less than .001."""
 SUSPECT_SHARE: Final = 0.5
 """The idleness is measured over the second half of the time until it is told."""
 
@@ -38,6 +42,19 @@ class Boot:
 
     since: float
     first: Closeup | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """Cores, all threads of one worker together.
+
+    Attributes:
+        used: that it got.
+        wanted: those, and the ones that it waited for.
+    """
+
+    used: float
+    wanted: float
 
 
 Boots = Mapping[ProcessId, Boot]
@@ -82,21 +99,24 @@ def _hangs(worker: Worker, boot: Boot, sight: Sight) -> bool:
     boots_s, policy = sight.family.monotonic - boot.since, sight.policy
     if _over_limit(boots_s, policy):
         return True
-    used = _cores(worker, boot, sight)
-    return boots_s >= policy.boot_told_s and used is not None and used < IDLE_CORES
+    effort = _effort(worker, boot, sight)
+    return boots_s >= policy.boot_told_s and effort is not None and effort.wanted < IDLE_CORES
 
 
 def _over_limit(boots_s: float, policy: Policy) -> bool:
     return bool(policy.boot_limit_s) and boots_s >= policy.boot_limit_s
 
 
-def _cores(worker: Worker, boot: Boot, sight: Sight) -> float | None:
-    """Cores that the worker and its children used since its first closeup; None where too little time went by."""
-    now = sight.closeups.get(worker.process.id)
-    if now is None or boot.first is None or now.monotonic - boot.first.monotonic < 1.0:
+def _effort(worker: Worker, boot: Boot, sight: Sight) -> Effort | None:
+    """What the worker did since its first closeup; None where too little time went by."""
+    first, now = boot.first, sight.closeups.get(worker.process.id)
+    if now is None or first is None or now.monotonic - first.monotonic < 1.0:
         return None
-    used = sum(thread.cpu_s for thread in now.threads) - sum(thread.cpu_s for thread in boot.first.threads)
-    return max(0.0, used) / (now.monotonic - boot.first.monotonic)
+    elapsed = now.monotonic - first.monotonic
+    return Effort(
+        used=(main_cpu_s(first, now) + others_cpu_s(first, now)) / elapsed,
+        wanted=(main_wanted_s(first, now) + others_wanted_s(first, now)) / elapsed,
+    )
 
 
 def doubt(earlier: Closeup, later: Closeup, terms: Terms, policy: Policy) -> str | None:
@@ -107,7 +127,7 @@ def doubt(earlier: Closeup, later: Closeup, terms: Terms, policy: Policy) -> str
 
 
 def _fault(worker: Worker, boot: Boot, sight: Sight) -> Fault:
-    boots_s, used = sight.family.monotonic - boot.since, _cores(worker, boot, sight)
+    boots_s, effort = sight.family.monotonic - boot.since, _effort(worker, boot, sight)
     waits = sight.waits.get(worker.process.id)
     doing = waits.threads[0].doing if waits and waits.threads else "waits; on what could not be told"
     limit_s = sight.policy.boot_limit_s
@@ -119,14 +139,12 @@ def _fault(worker: Worker, boot: Boot, sight: Sight) -> Fault:
         summary=(
             f"worker in slot {worker.slot} (pid {worker.process.id.pid}) has been loading the application for "
             f"{boots_s:.0f} s and serves nobody: its main thread {doing}"
-            f"{'' if used is None else f', and it used {used:.2f} cores'}; gunicorn {sight.terms.release or ''} never "
-            f"ends a worker that has not beaten yet"
+            f"{_in_words(effort)}; gunicorn {sight.terms.release or ''} never ends a worker that has not beaten yet"
         ),
         evidence=(
             Evidence(name="boots for", value=round(boots_s, 3), unit="s"),
-            Evidence(
-                name="CPU", value="unknown" if used is None else round(used, 3), unit="" if used is None else "cores"
-            ),
+            _cores("CPU", effort.used if effort else None),
+            _cores("wanted CPU", effort.wanted if effort else None),
             Evidence(name="main thread", value=doing),
             Evidence(name="boot limit", value=limit_s or "none", unit="s" if limit_s else ""),
             Evidence(name="release", value=sight.terms.release or "unknown"),
@@ -135,6 +153,19 @@ def _fault(worker: Worker, boot: Boot, sight: Sight) -> Fault:
         spare=_why_spared(boots_s, sight.policy),
         heartbeat=worker.heartbeat.inode if worker.heartbeat is not None else None,
     )
+
+
+def _in_words(effort: Effort | None) -> str:
+    if effort is None:
+        return ""
+    starved = effort.wanted - effort.used > 0.1
+    return f", and it used {effort.used:.2f} cores" + (f" of {effort.wanted:.2f} that it wanted" if starved else "")
+
+
+def _cores(name: str, cores: float | None) -> Evidence:
+    if cores is None:
+        return Evidence(name=name, value="unknown")
+    return Evidence(name=name, value=round(cores, 3), unit="cores")
 
 
 def _why_spared(boots_s: float, policy: Policy) -> str | None:
