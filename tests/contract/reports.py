@@ -113,7 +113,9 @@ REPORT = Report(
     ),
     saturation=Saturation(ratio=0.75, busy=3.0, slots=4, waiting=0),
     shared_sockets=(
-        SharedSocket(peer="10.0.0.5:5432", service="PostgreSQL", holders=(WORKER,), users=(WORKER,), moved=True),
+        SharedSocket(
+            peer="10.0.0.5:5432", service="PostgreSQL", holders=(WORKER,), users=(WORKER,), moved=True, inode=7
+        ),
     ),
     requests=RequestTotals(
         count=3,

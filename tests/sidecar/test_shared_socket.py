@@ -8,6 +8,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -26,10 +28,9 @@ TERMS = Terms(release="27.0.1", worker_class="sync", connection_limit=1, timeout
 MASTER, FIRST, SECOND = pid(100, 5000), pid(101, 5001), pid(102, 5002)
 
 
-def shared(*users: ProcessId, peer: str = "10.0.0.5:5432") -> SharedSocket:
-    return SharedSocket(
-        peer=peer, service="PostgreSQL", holders=(MASTER, FIRST, SECOND), users=users, moved=bool(users)
-    )
+def shared(*users: ProcessId, peer: str = "10.0.0.5:5432", inode: int = 7) -> SharedSocket:
+    holders = (MASTER, FIRST, SECOND)
+    return SharedSocket(peer=peer, service="PostgreSQL", holders=holders, users=users, moved=bool(users), inode=inode)
 
 
 def faults(*found: SharedSocket, unknown: bool = False) -> tuple[Fault, ...]:
@@ -67,6 +68,49 @@ def test_several_connections_are_one_incident() -> None:
     (fault,) = faults(shared(FIRST, SECOND), shared(FIRST, SECOND, peer="10.0.0.6:6379"))
     assert "and 1 more connections" in fault.summary
     assert {e.name: e.value for e in fault.evidence}["connections"] == 2
+
+
+class Story:
+    """Looks at one server, one after the other; each gives its faults' summaries."""
+
+    def __init__(self) -> None:
+        self.memory = RULE.blank
+
+    def look(self, *found: SharedSocket, unknown: bool = False, workers: int = 2, master: int = 100) -> list[str]:
+        seen = replace(family(master=process(master)), workers=tuple(worker(slot + 1) for slot in range(workers)))
+        around = Circumstances(shared=None if unknown else found)
+        sight = Sight(family=seen, before=None, terms=TERMS, policy=Policy(), closeups={}, around=around)
+        verdict = RULE.judge(sight, self.memory)
+        self.memory = verdict.memory
+        return [fault.summary for fault in verdict.faults]
+
+
+def test_the_incident_goes_on_while_the_connection_is_shared_though_its_users_die() -> None:
+    story = Story()
+    story.look(shared(FIRST, SECOND))
+    (one_lives,) = story.look(shared(SECOND))
+    assert "worker 2 (pid 102) and processes that hold it no more were seen using it" in one_lives
+    (none_lives,) = story.look(shared())
+    assert ", and processes that hold it no more were seen using it" in none_lives
+    (both_anew,) = story.look(shared(FIRST, SECOND))
+    assert "worker 1 (pid 101), worker 2 (pid 102) were seen using it" in both_anew
+
+
+@pytest.mark.parametrize("gap", [{"workers": 0}, {"unknown": True}], ids=["no worker lives", "unreadable"])
+def test_a_look_with_nothing_to_compare_ends_no_incident_and_begins_none(gap: dict[str, Any]) -> None:
+    story = Story()
+    assert story.look(**gap) == []
+    told = story.look(shared(FIRST, SECOND))
+    assert story.look(**gap) == told
+    assert len(story.look(shared(FIRST))) == 1
+    assert story.look(master=200, **gap) == [], "another master's connections are others"
+
+
+def test_the_incident_ends_with_the_connection_and_is_not_remembered() -> None:
+    story = Story()
+    story.look(shared(FIRST, SECOND))
+    assert story.look(shared(inode=8)) == [], "another connection to the same peer that nobody was seen using"
+    assert story.look(shared(FIRST)) == []
 
 
 @contextlib.contextmanager
@@ -131,6 +175,7 @@ def test_two_processes_that_read_from_the_same_connection_are_seen(
             (found,) = door.look(members, held_by(ours, me, first, second)) or ()
             assert found.peer == f"127.0.0.1:{theirs.getsockname()[1]}"
             assert set(found.holders) == {me, first, second}
+            assert found.inode == os.fstat(ours.fileno()).st_ino
             return found.users if len(found.users) == 2 else ()
 
         assert set(eventually("both were seen", users)) == {first, second}

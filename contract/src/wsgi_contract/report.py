@@ -204,6 +204,7 @@ class SharedSocket:
         holders: processes that hold it.
         users: those of them that were seen using it.
         moved: whether bytes moved on it while we looked; None where the kernel does not tell.
+        inode: of the socket, the number in `socket:[...]` of /proc/PID/fd; None where an older sidecar did not tell it.
     """
 
     peer: str
@@ -211,6 +212,7 @@ class SharedSocket:
     holders: tuple[ProcessId, ...]
     users: tuple[ProcessId, ...]
     moved: bool | None
+    inode: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,6 +91,8 @@ class SharedSockets:
     def _name(self, inodes: frozenset[int]) -> None:
         """Find out what the candidates lead to; those that lead nowhere are not asked about again."""
         self._found = {inode: each for inode, each in self._found.items() if inode in inodes}
+        for each in self._found.values():
+            each.users &= self._held.keys()  # workers come and go for as long as the master lives
         self._nameless &= inodes
         fresh = inodes - self._found.keys() - self._nameless
         if fresh:
@@ -142,6 +144,7 @@ class SharedSockets:
             holders=tuple(sorted(who for who, sockets in self._held.items() if candidate.inode in sockets)),
             users=self._users(candidate),
             moved=candidate.moved != candidate.first if known else None,
+            inode=candidate.inode,
         )
 
 
