@@ -1,20 +1,22 @@
 """The control socket of real gunicorns, and of everybody who pretends to be one."""
 
+import contextlib
 import json
 import os
 import random
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.servers.server import Server, eventually
-from wsgi_sidecar.control_socket import ask_control
+from wsgi_sidecar.control_socket import LISTENS, MOST_SOCKETS, ask_control, find_sockets
 from wsgi_sidecar.core.control import (
     MAX_ANSWER_BYTES,
     ControlAnswer,
@@ -39,7 +41,7 @@ def ok(**data: object) -> bytes:
     return framed({"id": 1, "status": "ok", "data": data})
 
 
-@contextmanager
+@contextlib.contextmanager
 def pretender(path: Path, *answers: bytes, slowly_s: float = 0.0) -> Iterator[Path]:
     """Listens at `path`, and gives one answer to each request."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
@@ -78,6 +80,7 @@ def test_a_real_arbiter_tells_its_settings_and_workers(release: str) -> None:
     with Server(release, "-w", "2", "-k", "gthread", "--threads", "3", "--timeout", "45", "--preload") as server:
         paths = socket_paths((), runtime_folder=None, home=str(server.folder), cwd="/")
         answer = eventually("the control socket answers", lambda: asked(paths, server.master_pid))
+        assert find_sockets(server.master_pid) == paths
         settings = {setting.name: setting.value for setting in answer.settings}
         assert settings["workers"] == 2
         assert (settings["threads"], settings["worker_class"], settings["timeout_s"]) == (3, "gthread", 45)
@@ -102,6 +105,41 @@ def test_a_gunicorn_without_control_socket_is_told_as_no_answer() -> None:
         paths = socket_paths((), runtime_folder="/nowhere", home=str(server.folder), cwd="/")
         with pytest.raises(NoAnswerError, match="No such file"):
             ask_control(paths, server.master_pid)
+
+
+HOLDER = """
+import socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_of_many_control_sockets_beside_each_other_the_arbiters_own_is_found(tmp_path: Path) -> None:
+    paths = [tmp_path / str(number) / "gunicorn.ctl" for number in range(2 * MOST_SOCKETS + 1)]
+    for path in paths:
+        path.parent.mkdir()
+    ours, *others = map(str, paths)
+    with contextlib.ExitStack() as stack:
+        for path in others:
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+            listener.bind(path)
+            listener.listen()
+        command = (sys.executable, "-S", "-c", HOLDER, ours)
+        arbiter = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        assert arbiter.stdout is not None
+        assert arbiter.stdout.readline()
+        assert find_sockets(arbiter.pid) == (ours,)
+
+
+def test_where_the_arbiters_files_are_hidden_the_first_few_of_its_network_are_asked(tmp_path: Path) -> None:
+    lines = [f"0: 2 0 {LISTENS} 1 1 {number} /{number}/gunicorn.ctl\n" for number in range(2 * MOST_SOCKETS)]
+    net = tmp_path / str(US) / "net"
+    net.mkdir(parents=True)
+    (net / "unix").write_text("".join((f"0: 2 0 {LISTENS} 1 1 99 /run/app.sock\n", *lines)))
+    assert find_sockets(US, str(tmp_path)) == tuple(f"/{number}/gunicorn.ctl" for number in range(MOST_SOCKETS))
 
 
 def test_without_any_path_the_reason_is_told() -> None:

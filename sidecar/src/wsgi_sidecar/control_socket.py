@@ -19,12 +19,14 @@ from wsgi_sidecar.core.control import (
 )
 from wsgi_sidecar.core.family import CONTROL_SOCKET
 from wsgi_sidecar.core.strangers import Members
+from wsgi_sidecar.open_files import OpenFiles
 from wsgi_sidecar.streams import NoAnswerError, Stream
 
 WITHIN_S: Final = 1.0
 LISTENS: Final = "00010000"
 """__SO_ACCEPTCON in the flags of /proc/net/unix."""
 MOST_SOCKETS: Final = 8
+"""Each that does not answer costs a second of a look."""
 
 
 def ask_control(
@@ -58,17 +60,35 @@ def ask_control(
 
 
 def find_sockets(arbiter: int, root: str = "/proc") -> tuple[str, ...]:
-    """Paths of control sockets with the usual name that somebody in the arbiter's network namespace listens on.
+    """Paths of the control sockets with the usual name that the arbiter listens on.
 
-    For a server that hides its HOME; whose socket it is, the answer tells. Of many, as on a shared host, the first few.
+    For a server that hides its HOME. Where the kernel does not show us what the arbiter holds, those that anybody in
+    its network namespace listens on: whose it is, the answer tells. Of many, as on a shared host, the first few.
     """
     try:
         with open(f"{root}/{arbiter}/net/unix", encoding="utf-8", errors="surrogateescape") as file:
             lines = [line.rstrip("\n").split(None, 7) for line in file]
     except OSError:
         return ()
-    found = (words[7] for words in lines if len(words) == 8 and words[3] == LISTENS)
-    return tuple(path for path in found if path.startswith("/") and path.endswith(CONTROL_SOCKET))[:MOST_SOCKETS]
+    listening = [(words[6], words[7]) for words in lines if len(words) == 8 and words[3] == LISTENS]
+    usual = [(inode, path) for inode, path in listening if path.startswith("/") and path.endswith(CONTROL_SOCKET)]
+    held = _held(arbiter, root) if usual else None
+    return tuple(path for inode, path in usual if held is None or int(inode) in held)[:MOST_SOCKETS]
+
+
+def _held(arbiter: int, root: str) -> frozenset[int] | None:
+    """Inodes of the arbiter's sockets; None where the kernel refuses to tell. A listener's is the same in net/unix."""
+    try:
+        files = OpenFiles(arbiter, root)
+    except OSError:
+        return None
+    try:
+        files.scan()
+    except OSError:
+        return None
+    finally:
+        files.close()
+    return files.sockets
 
 
 def _ask(path: str, arbiter: int, within_s: float, root: str) -> ControlAnswer:
