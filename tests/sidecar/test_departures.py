@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -178,6 +179,43 @@ def test_a_cause_waits_for_the_end_of_a_worker_that_left_but_has_not_ended() -> 
         REPLACED, REPLACED, Marks(ends={OLD.process.id: End(status=KILLED, ticks=TICKS)}), waiting
     )
     assert (departure.reason, waiting) == ("signal", ())
+
+
+def unreaped_then(now: Family, marks: Marks, status: int | None = None) -> list[tuple[str, int]]:
+    """What is told of a worker that its parent reaps three looks later, or never, and at which look."""
+    unreaped = {OLD.process.id: End(status=None, ticks=TICKS, final=False)}
+    told, waiting = departures(family(OLD, OTHER), now, replace(marks, ends=unreaped))
+    causes = [(each, 0) for each in told]
+    for look in range(1, MOST_WAITED + 1):
+        reaped = look >= 3 and status is not None
+        ends = {OLD.process.id: End(status=status, ticks=TICKS)} if reaped else unreaped
+        told, waiting = departures(now, now, Marks(ends=ends), waiting)
+        causes += [(each, look) for each in told]
+    return [(each.reason, look) for each, look in causes if each.process == OLD.process.id]
+
+
+@pytest.mark.parametrize(
+    ("now", "status", "expected"),
+    [
+        (REPLACED, EXITED, ("max_requests", 3)),
+        (REPLACED, KILLED, ("signal", 3)),
+        (REPLACED, BOOT_ERROR, ("boot-error", 3)),
+        (RELOADED, EXITED, ("reload", 3)),
+        (RELOADED, KILLED, ("signal", 3)),
+        (REPLACED, None, ("unknown", MOST_WAITED)),
+    ],
+)
+def test_a_cause_that_the_status_tells_waits_until_the_parent_has_reaped(
+    now: Family, status: int | None, expected: tuple[str, int]
+) -> None:
+    marks = Marks(workers=2, max_requests=100)
+    assert unreaped_then(now, marks, status) == [expected]
+
+
+def test_what_needs_no_status_is_told_though_nobody_has_reaped() -> None:
+    who = frozenset({OLD.process.id})
+    for marks, reason in ((Marks(struck=who), "watchdog"), (Marks(oom=who), "oom"), (Marks(timed_out=who), "timeout")):
+        assert unreaped_then(REPLACED, marks) == [(reason, 0)]
 
 
 def test_the_oom_killer_s_victim_is_no_signal() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 
 from tests.servers.server import eventually
 from wsgi_contract.report import ProcessId
+from wsgi_sidecar.core.departures import End
 from wsgi_sidecar.ends import Ends, _ticks
 
+KEEPS_STATUS = tuple(int(word) for word in os.uname().release.split("-")[0].split(".")[:2]) >= (6, 15)
 SHELL = "exec 3<&0; sh -c 'read line; {}' <&3 & echo $!; wait $!; echo reaped"
 
 
@@ -38,7 +41,33 @@ def test_a_grandchild_s_end_is_known_when_its_parent_has_reaped_it(command: str,
         assert shell.stdout.readline() == "reaped\n"
         end = eventually("its end is known", lambda: ends.look([]).get(who))
     assert before <= end.ticks <= _ticks()
-    assert end.status in (status, None), "None: a kernel before 6.15"
+    assert (end.status, end.final) == (status if KEEPS_STATUS else None, True)
+
+
+def killed_unreaped(ends: Ends, child: subprocess.Popen[bytes]) -> tuple[ProcessId, End]:
+    """A child of ours, killed and not reaped, and what is told of it."""
+    who = identity(child.pid)
+    assert ends.look([who]) == {}
+    child.kill()
+    return who, eventually("it has ended", lambda: ends.look([]).get(who))
+
+
+@pytest.mark.skipif(not KEEPS_STATUS, reason="only Linux 6.15 and later keep the status of a reaped process")
+def test_an_end_is_not_final_before_the_parent_has_reaped() -> None:
+    with contextlib.closing(Ends(reaped_within_s=600)) as ends, subprocess.Popen(["sleep", "600"]) as child:
+        who, first = killed_unreaped(ends, child)
+        assert (first.status, first.final) == (None, False)
+        assert ends.look([])[who].final is False, "and nobody has waited for it"
+        child.wait()
+        last = ends.look([])[who]
+        assert (last.status, last.final) == (signal.SIGKILL, True)
+        assert ends.look([]) == {}, "it is told once"
+
+
+def test_one_that_nobody_reaps_is_let_go_of() -> None:
+    with contextlib.closing(Ends(reaped_within_s=0)) as ends, subprocess.Popen(["sleep", "600"]) as child:
+        who, _ = killed_unreaped(ends, child)
+        eventually("it is let go of", lambda: who not in ends.look([]))
 
 
 def test_a_reused_pid_is_not_followed() -> None:

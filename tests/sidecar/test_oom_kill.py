@@ -32,13 +32,14 @@ NEW = family(worker(3))
     [
         (1, set(), {}, {SECOND}),
         (1, set(), {FIRST: SIGKILL, SECOND: SIGABRT}, {FIRST}),
+        (1, set(), {FIRST: SIGKILL}, {FIRST}),
         (2, set(), {}, {FIRST, SECOND}),
         (1, {SECOND}, {}, {FIRST}),
         (1, set(), {FIRST: EXIT_0, SECOND: EXIT_0}, set()),
         (0, set(), {FIRST: SIGKILL}, set()),
     ],
-    ids=["the largest", "who died of SIGKILL", "as many as kills", "not whom we killed", "nobody who exited",
-         "nobody without a kill of the kernel"],
+    ids=["the largest", "who died of SIGKILL", "rather than one not reaped yet", "as many as kills",
+         "not whom we killed", "nobody who exited", "nobody without a kill of the kernel"],
 )  # fmt: skip
 def test_the_victim_is_told_by_the_kernels_count(
     kills: int, struck: set[ProcessId], statuses: dict[ProcessId, int], took: set[ProcessId]

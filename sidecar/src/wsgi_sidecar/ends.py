@@ -2,7 +2,9 @@
 
 In: the processes to follow. Out: `End`s of those that ended. Rule: asks through a pidfd opened while the process lived
 and was identified: it becomes readable at the end, and from Linux 6.15 on keeps the wait status even when the parent
-has reaped its child. Processes that came and went unseen have no end here: that is silence, not an error.
+has reaped its child. Before that there is none, which a starved or sleeping parent makes long: such an end is told as
+not final, and asked for again at the next looks, never waited for. Processes that came and went unseen have no end
+here: that is silence, not an error.
 """
 
 import errno
@@ -24,7 +26,9 @@ _INFO: Final = struct.Struct("=Q52xi")
 _EXIT: Final = 1 << 3
 _GET_INFO: Final = 3 << 30 | _INFO.size << 16 | 0xFF << 8 | 11
 """_IOWR(PIDFS_IOCTL_MAGIC, 11, struct pidfd_info) of the first version, 64 bytes."""
-_REAPED_S: Final = 0.05
+REAPED_WITHIN_S: Final = 2.0
+"""Seconds after its end for which a process is followed until its parent reaps it: uWSGI's master looks once a second.
+Where nobody reaps, zombies would use up the descriptors."""
 _AT_MOST: Final = 512
 """Processes followed: one descriptor each."""
 
@@ -32,13 +36,15 @@ _AT_MOST: Final = 512
 class Ends:
     """Follows processes to their end. Not thread-safe; a thread of its own sleeps until one ends, to note when."""
 
-    def __init__(self, proc: Path = Path("/proc")) -> None:
+    def __init__(self, proc: Path = Path("/proc"), *, reaped_within_s: float = REAPED_WITHIN_S) -> None:
         """Nothing is followed yet.
 
         Args:
             proc: where /proc is.
+            reaped_within_s: seconds after its end for which a process is followed until its parent reaps it.
         """
         self._proc = proc
+        self._reaped_within_s = reaped_within_s
         self._followed: dict[ProcessId, int] = {}
         self._noted: dict[int, int] = {}
         self._epoll = select.epoll()
@@ -50,7 +56,7 @@ class Ends:
         """Follow these, and those of earlier looks until they have ended.
 
         Returns:
-            The ends of those that have ended since the look before.
+            The ends of those that have ended since the look before, and of those whose end was not final then.
         """
         living = set(alive)
         ends = {process: self._end(process) for process in self._followed.keys() - living}
@@ -73,11 +79,14 @@ class Ends:
         if not _has_ended(pidfd):
             return None
         # Not noted yet: the thread is about to, and now is not too early.
-        end = End(status=_status(pidfd), ticks=self._noted.get(pidfd, _ticks()))
+        ticks = self._noted.get(pidfd, _ticks())
+        status, final = _status(pidfd)
+        if not final and _ticks() - ticks <= self._reaped_within_s * os.sysconf("SC_CLK_TCK"):
+            return End(status=None, ticks=ticks, final=False)
         del self._followed[process]
         os.close(pidfd)
         self._noted.pop(pidfd, None)
-        return end
+        return End(status=status, ticks=ticks)
 
     def _follow(self, process: ProcessId) -> None:
         if len(self._followed) >= _AT_MOST:
@@ -122,20 +131,17 @@ def _has_ended(pidfd: int) -> bool:
     return bool(poll.poll(0))
 
 
-def _status(pidfd: int) -> int | None:
-    """The wait status; a process that has ended has none before its parent has reaped it, a matter of milliseconds."""
-    until = time.monotonic() + _REAPED_S
-    while True:
+def _status(pidfd: int) -> tuple[int | None, bool]:
+    """The wait status of a process that has ended, and whether that is final; before it is reaped it has none."""
+    # Between the two parts of being reaped the kernel answers once as if nothing were left.
+    for _ in range(2):
         answer = bytearray(_INFO.pack(_EXIT, 0))
         try:
             fcntl.ioctl(pidfd, _GET_INFO, answer)
         except OSError as error:
             if error.errno != errno.ESRCH:
-                return None  # an older kernel
+                break  # an older kernel
         else:
             mask, status = _INFO.unpack(answer)
-            if mask & _EXIT:
-                return int(status)
-        if time.monotonic() > until:
-            return None
-        time.sleep(0.002)
+            return (int(status), True) if mask & _EXIT else (None, False)
+    return None, True

@@ -42,10 +42,12 @@ class End:
     Attributes:
         status: its wait status; None where the kernel does not tell.
         ticks: when, in clock ticks since boot like `ProcessId.started`; never too early, and late by some milliseconds.
+        final: whether no more will be known; False: its parent has not reaped it, so the kernel has no status yet.
     """
 
     status: int | None
     ticks: int
+    final: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +210,8 @@ CAUSES: Final[tuple[tuple[RestartReason, Callable[[Last], bool]], ...]] = (
 MOST_WAITED: Final = 5
 """Looks. A worker that has let go of its heartbeat is gone for the arbiter, and may take a second to end."""
 CERTAIN: Final = ("watchdog", "oom", "timeout", "boot-error", "reload")
+CERTAIN_WITHOUT_STATUS: Final = ("watchdog", "oom", "timeout")
+"""Of these no wait status makes another cause."""
 
 
 def departures(
@@ -242,6 +246,8 @@ def _longer(last: Last, now: Family, marks: Marks) -> Last:
 
 
 def _is_certain(last: Last) -> bool:
+    if last.end is not None and not last.end.final:
+        return _cause(last) in CERTAIN_WITHOUT_STATUS or last.waited >= MOST_WAITED
     if _cause(last) in CERTAIN or (last.status is not None and not last.in_good_order):
         return True
     return last.waited >= (1 if last.end is not None else MOST_WAITED)

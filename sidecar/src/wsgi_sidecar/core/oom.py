@@ -2,9 +2,9 @@
 
 In: two looks, and by how much the container's count of OOM kills rose meanwhile. Out: the workers that it took. Rule:
 the kernel counts and does not name, so a worker counts as a victim only if it is gone, nobody else is known to have
-ended it and its wait status, where the kernel keeps it, says SIGKILL; never more victims than kills, the largest first,
-for that is how the kernel chooses. What gunicorn writes ("Perhaps out of memory?") is a guess about every SIGKILL, also
-about its own, and counts for nothing.
+ended it and its wait status, where the kernel keeps it, says SIGKILL; never more victims than kills, first those whose
+status is known (one that nobody has reaped yet has none), then the largest, for that is how the kernel chooses. What
+gunicorn writes ("Perhaps out of memory?") is a guess about every SIGKILL, also about its own, and counts for nothing.
 """
 
 from collections.abc import Mapping
@@ -39,5 +39,5 @@ def victims(
         and worker.state != "draining"
         and statuses.get(worker.process.id, _SIGKILL) & _SIGNAL_BITS == _SIGKILL
     ]
-    largest = sorted(gone, key=lambda process: process.rss_bytes, reverse=True)
-    return frozenset(process.id for process in largest[:kills])
+    likeliest = sorted(gone, key=lambda process: (process.id in statuses, process.rss_bytes), reverse=True)
+    return frozenset(process.id for process in likeliest[:kills])
