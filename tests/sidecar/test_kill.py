@@ -188,6 +188,11 @@ def test_forks_that_leave_a_server_and_exec_while_it_is_killed_are_caught_by_kin
     assert [pid for pid, ticks in born.items() if ticks > began] == []
 
 
+def test_who_dies_of_a_signal_that_came_late_is_no_survivor(spawn: Spawn) -> None:
+    kill = strike(order(identity(spawn("import time; time.sleep(600)").pid)), deadline_s=0.0)
+    assert (kill.outcome, kill.processes, kill.survivors) == ("killed", 1, ())
+
+
 def test_where_others_of_the_server_live_on_kinship_proves_nothing(spawn: Spawn) -> None:
     root, sibling = (identity(spawn("import time; time.sleep(600)").pid) for _ in range(2))
     assert Marks.of(order(root), process_table()).kinship is not None

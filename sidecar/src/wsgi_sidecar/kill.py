@@ -26,6 +26,9 @@ from wsgi_sidecar.strays import Marks, Table, ancestors, below, lives, process_t
 
 DEADLINE_S: Final = 5.0
 """SIGKILL takes milliseconds. A process in uninterruptible sleep may take for ever: it is told as a survivor."""
+DYING_S: Final = 1.0
+"""How long an end is waited for at least: a starved sidecar may be out of time before it has sent its last signal, and
+whoever dies of that is no survivor."""
 STANDSTILL_S: Final = 1.0
 """How long a walk waits for stopped processes to stand still; one stuck in the kernel must not hold up the rest."""
 SPARE_FDS: Final = 32
@@ -44,7 +47,7 @@ def strike(order: Order, second_look: SecondLook = lambda: None, *, deadline_s: 
         order: what to end; see `Order`.
         second_look: called once, right before the first signal and with the root's identity checked; returns why the
             kill must not happen, or None.
-        deadline_s: seconds after which whoever still lives is told as a survivor.
+        deadline_s: seconds after which whoever outlives its last signal is told as a survivor.
 
     Returns:
         What happened; every case is an outcome, none an exception.
@@ -218,7 +221,8 @@ class _Stroke:
         waiting = {pidfd for process, pidfd in self._caught.items() if process not in self._refused}
         for pidfd in waiting:
             poll.register(pidfd, select.POLLIN)
-        while waiting and (left_s := self._began + self._deadline_s - time.monotonic()) > 0:
+        until = max(self._began + self._deadline_s, time.monotonic() + DYING_S)
+        while waiting and (left_s := until - time.monotonic()) > 0:
             for pidfd, _ in poll.poll(left_s * 1000):
                 poll.unregister(pidfd)
                 waiting.discard(pidfd)
