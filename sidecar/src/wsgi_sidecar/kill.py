@@ -117,8 +117,9 @@ class _Stroke:
             return self._told("gone", "it had ended before the first signal")
         if (doubt := second_look()) is not None:
             return self._told("spared", f"spared, because at the second look {doubt}")
-        self._at, self._began = time.time(), time.monotonic()
+        # Before the clock: whoever was there when they were made was there before the kill.
         self._marks = Marks.of(self._order, process_table())
+        self._at, self._began = time.time(), time.monotonic()
         match self._send(self._root, signal.SIGSTOP):
             case "gone":
                 return self._told("gone", "it had ended before the first signal")
