@@ -24,7 +24,7 @@ import wsgi_sidecar.kill
 from benchmarks import room
 from benchmarks.nursery import Nursery
 from benchmarks.tables import keep, progress, show, spread
-from tests.sidecar.test_kill import FORKING
+from tests.sidecar.test_kill import FORKING, UNHURRIED_S
 from wsgi_contract.report import Kill, ProcessId
 from wsgi_sidecar.core.remedy import Order
 from wsgi_sidecar.kill import strike
@@ -162,7 +162,7 @@ def one_tree(grows_s: float) -> Kill:
         time.sleep(grows_s)
         seen = read_process(root.pid)
         assert seen is not None
-        return strike(order(seen.id, mark=mark))
+        return strike(order(seen.id, mark=mark), deadline_s=UNHURRIED_S)
 
 
 def heartbeat(pid: int) -> int | None:
