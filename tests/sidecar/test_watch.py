@@ -1,8 +1,13 @@
 """What the loop hands on, told from looks that somebody else took."""
 
+import logging
+from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from wsgi_contract.report import Report, SidecarInfo
+from wsgi_sidecar import log
 from wsgi_sidecar.core.snapshot import Process, Snapshot
 from wsgi_sidecar.core.telling import Teller
 from wsgi_sidecar.orders import PolicyFile
@@ -28,8 +33,8 @@ class Looks(ProcReader):
         return self._seen
 
 
-def report(reader: Looks, *, within: int | None = None, container: str | None = None) -> Report:
-    watch = Watch(
+def watching(reader: Looks, *, within: int | None = None, container: str | None = None) -> Watch:
+    return Watch(
         Ground(
             teller=Teller(sidecar=SidecarInfo(version="1", started_at=0.0, uid=0, gid=0), pod=None),
             reader=reader,
@@ -41,6 +46,10 @@ def report(reader: Looks, *, within: int | None = None, container: str | None = 
         ),
         interval_s=1.0,
     )
+
+
+def report(reader: Looks, **whose: Any) -> Report:
+    watch = watching(reader, **whose)
     watch.look()
     assert watch.latest is not None
     return watch.latest.report
@@ -63,3 +72,28 @@ def test_the_report_says_first_that_the_server_may_be_anothers() -> None:
 def test_whoever_is_named_by_its_pid_is_not_called_anothers() -> None:
     assert report(Looks(process(NOBODY, container="admin")), within=NOBODY, container="web").server is not None
     assert report(Looks(process(NOBODY, container="admin")), within=7, container="web").unknowns == ()
+
+
+class Listener(logging.Handler):
+    """Hears the log, and asks at each line."""
+
+    def __init__(self, ask: Callable[[], Any]) -> None:
+        super().__init__()
+        self._ask = ask
+        self.heard: list[tuple[str, Any]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.heard.append((getattr(record, "event", ""), self._ask()))
+
+
+def test_whoever_reads_of_an_event_in_the_log_finds_it_in_the_report(caplog: pytest.LogCaptureFixture) -> None:
+    watch = watching(Looks(process(NOBODY)))
+    listener = Listener(lambda: watch.latest is not None and watch.latest.report.server is not None)
+    log.LOGGER.addHandler(listener)
+    try:
+        with caplog.at_level(logging.INFO, log.LOGGER.name):
+            watch.look()
+    finally:
+        log.LOGGER.removeHandler(listener)
+    assert ("server-found", True) in listener.heard
+    assert {told for _, told in listener.heard} == {True}

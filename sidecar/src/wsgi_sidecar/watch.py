@@ -348,13 +348,20 @@ class Watch:
 
     def _conclude(self, view: View, step: Step) -> None:
         ledger = account(self._ledger, step)
-        for line in (*server_lines(self._view, view), *lines(self._ledger, ledger)):
-            log.write(line)
+        told = (*server_lines(self._view, view), *lines(self._ledger, ledger))
+        try:
+            self._publish(view, step, ledger)
+        finally:
+            # Behind it: whoever reads of an event finds it in the Report. And in any case: what was done is told.
+            for line in told:
+                log.write(line)
+        self._view, self._memory, self._ledger = view, step.diagnosis.memory, ledger
+
+    def _publish(self, view: View, step: Step, ledger: Ledger) -> None:
         self._vigil, health = examine(self._vigil, view.family, ledger.open.values(), view.policy, step.monotonic)
         self._published = Published(
             tell=lambda ledger: tell(view, ledger, self._ground.teller), ledger=ledger, health=health
         )
-        self._view, self._memory, self._ledger = view, step.diagnosis.memory, ledger
 
 
 def _ports(family: Family) -> frozenset[int]:
