@@ -60,7 +60,8 @@ def test_a_unix_socket_tells_which_slot_served_what() -> None:
 def test_a_watch_that_dies_is_back_before_the_server_notices() -> None:
     port = free_port()
     with (
-        Beside("--statsd-port", str(port)) as sidecar,
+        # It comes before the server, so what it watches is named by what is above it: us.
+        Beside("--pid", str(os.getpid()), "--statsd-port", str(port)) as sidecar,
         Server("27.0.1", "--statsd-host", f"127.0.0.1:{port}") as server,
     ):
         assert server.get("/").status == 200

@@ -123,12 +123,17 @@ class Beside(Told):
     """`wsgi-sidecar watch`, attached to a server that runs already.
 
     Args:
-        options: of it.
+        options: of it; without `--pid` it would watch, and heal, whatever server of this machine is the eldest.
         scan_interval_s: likewise.
         inside: command that starts it, such as `setpriv`, which takes a right away.
+
+    Raises:
+        ValueError: no `--pid`.
     """
 
     def __init__(self, *options: str, scan_interval_s: float = 0.5, inside: Sequence[str] = ()) -> None:
+        if "--pid" not in options:
+            raise ValueError(f"whose server is to be watched? There is no --pid in {options}")
         own = ("--port", "0", "--scan-interval", str(scan_interval_s), "--log-format", "json")
         self._command = (*inside, *COMMAND, "watch", *own, *options)
         self._mark = new_mark()
