@@ -211,7 +211,7 @@ def test_a_policy_lets_a_frozen_worker_be_until_somebody_waits() -> None:
             eventually("it looks on", lambda: server.report().counts.scans > scans + 6)
             assert (server.report().kills, server.worker_pids()) == ((), (frozen.process.pid,))
             assert server.get("/", 30.0).status == 200, "whoever comes next is served, by another worker"
-            (kill,) = server.report().kills
+            (kill,) = eventually("the kill is told", lambda: server.report().kills)
             assert (kill.process, kill.reason, kill.outcome) == (frozen.process, "frozen-worker", "killed")
 
 

@@ -157,11 +157,16 @@ def broken_by_its_owner(release: str) -> Story:
     with watched(release) as server:
         for text in ("workers = = 2\n", "workers = 'two'\n", "raise SystemExit\n"):
             (server.folder / "own.py").write_text(text)
-            told = server.log.count("stay what they were")
+            told, old = server.log.count("stay what they were"), set(server.worker_pids())
             os.kill(server.master_pid, signal.SIGHUP)
             eventually("it was read", lambda told=told: server.log.count("stay what they were") > told)  # type: ignore[misc]
-            eventually("the old ones have gone", lambda: len(server.worker_pids()) == 2)
+            eventually("the old ones have gone", lambda old=old: _two_besides(server, old))  # type: ignore[misc]
         return story(server, server.report().in_place or InPlace(means="none"), more=server.get().status)
+
+
+def _two_besides(server: Server, old: set[int]) -> bool:
+    pids = server.worker_pids()
+    return len(pids) == 2 and old.isdisjoint(pids)
 
 
 def by_signals(release: str) -> Story:
