@@ -69,12 +69,18 @@ def test_a_connection_serves_one_request_or_all_of_its_client(keep_alive: bool, 
 
 
 @pytest.mark.parametrize(
-    ("path", "served", "failures"),
-    [("/gone", 20, ()), ("/broken", 0, (("status 500", 20),)), ("/slow", 0, (("timed out", 20),))],
+    ("path", "timeout_s", "served", "failures"),
+    [
+        ("/gone", 30.0, 20, ()),
+        ("/broken", 30.0, 0, (("status 500", 20),)),
+        ("/slow", 0.05, 0, (("timed out", 20),)),
+    ],
 )
-def test_failures_are_told_by_their_kind(path: str, served: int, failures: tuple[tuple[str, int], ...]) -> None:
+def test_failures_are_told_by_their_kind(
+    path: str, timeout_s: float, served: int, failures: tuple[tuple[str, int], ...]
+) -> None:
     with page() as port:
-        tally = run(port, path, timeout_s=0.05).tally()
+        tally = run(port, path, timeout_s=timeout_s).tally()
     assert (tally.served, tally.failures) == (served, failures)
 
 

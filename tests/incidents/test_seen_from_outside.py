@@ -122,7 +122,8 @@ def _by_slot(workers: tuple[WorkerInfo, ...]) -> dict[int, ProcessId]:
 def heartbeat_ages(server: Watched, slot: int) -> tuple[float, float]:
     """(what the sidecar says, what the arbiter computes), both for the moment of the sidecar's look.
 
-    Only a look between two beats can be compared: the file is read before and after, until nothing changed meanwhile.
+    Only a look between two beats can be compared: the file is read before and after, until nothing changed meanwhile;
+    and only with clocks that were read at one time.
     """
 
     def compared() -> tuple[float, float] | None:
@@ -131,8 +132,10 @@ def heartbeat_ages(server: Watched, slot: int) -> tuple[float, float]:
         report = server.report()
         again = next(worker for worker in report.workers or () if worker.slot == slot)
         after = _beat(server.release, worker.process.pid)
+        begun = time.monotonic()
         computed_s = _age(after) - (time.time() - report.taken_at)
-        if before != after or again.heartbeat_age_s is None or computed_s < 0:
+        at_one_time = time.monotonic() - begun < 0.005
+        if before != after or not at_one_time or again.heartbeat_age_s is None or computed_s < 0:
             return None
         return again.heartbeat_age_s, computed_s
 

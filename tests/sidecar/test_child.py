@@ -119,18 +119,18 @@ def test_what_the_server_leaves_behind_comes_to_us_and_is_reaped(tmp_path: Path)
     code = (
         "import os, sys, time\n"
         "if os.fork() == 0:\n"  # a child whose own child outlives it
+        "    parent = os.getpid()\n"
         "    if os.fork() == 0:\n"
-        "        while os.getppid() == int(sys.argv[1]): pass\n"
-        "        time.sleep(0.2)\n"
-        "        open(sys.argv[2], 'w').write(f'{os.getpid()} {os.getppid()}')\n"
+        "        while os.getppid() == parent: time.sleep(0.01)\n"
+        "        with open(sys.argv[1] + '.new', 'w') as told: told.write(f'{os.getpid()} {os.getppid()}')\n"
+        "        os.rename(told.name, sys.argv[1])\n"
         "        os._exit(0)\n"
-        "    time.sleep(0.1)\n"
         "    os._exit(0)\n"
         "os.wait()\n"
-        "while not os.path.exists(sys.argv[2]): time.sleep(0.01)\n" + READY + "input()\n"
+        "while not os.path.exists(sys.argv[1]): time.sleep(0.01)\n" + READY + "input()\n"
     )
     told = tmp_path / "told"
-    with run(code, "0", str(told)) as sidecar:
+    with run(code, str(told)) as sidecar:
         orphan, adopter = (int(word) for word in told.read_text().split())
         assert adopter == sidecar.pid
         deadline = 3000

@@ -45,9 +45,14 @@ from gunicorn.workers.workertmp import WorkerTmp
 clock = time.monotonic if "time.monotonic() - worker.tmp" in inspect.getsource(Arbiter.murder_workers) else time.time
 
 def look(tmp):
-    stat = os.fstat(tmp.fileno())
-    return dict(age=clock() - tmp.last_update(), at=time.time(), monotonic=time.monotonic(),
-                file=dict(inode=stat.st_ino, mtime=stat.st_mtime, ctime=stat.st_ctime, mode=stat.st_mode & 0o7777))
+    # All clocks read at one time: on a busy machine they are not, so again until they are.
+    while True:
+        begun = time.monotonic()
+        stat = os.fstat(tmp.fileno())
+        seen = dict(age=clock() - tmp.last_update(), at=time.time(), monotonic=time.monotonic(),
+                    file=dict(inode=stat.st_ino, mtime=stat.st_mtime, ctime=stat.st_ctime, mode=stat.st_mode & 0o7777))
+        if time.monotonic() - begun < 0.005:
+            return seen
 
 tmp = WorkerTmp(Config())
 unborn = look(tmp)

@@ -16,7 +16,7 @@ import pytest
 from tests.servers.server import eventually
 from wsgi_contract.policy import Policy
 from wsgi_contract.report import ProcessId, SharedSocket
-from wsgi_sidecar.connections import Connections
+from wsgi_sidecar.connections import Connections, TcpConnection
 from wsgi_sidecar.core.circumstances import Circumstances
 from wsgi_sidecar.core.family import Family
 from wsgi_sidecar.core.rules.rule import Fault, Sight, Terms
@@ -252,16 +252,17 @@ def test_the_kernel_tells_both_ends_and_the_bytes_of_a_connection(
     ours, theirs = database
     kernel = Connections()
     try:
-        port = ours.getsockname()[1]
-        (before,) = kernel.established({port}, traffic=True)
-        assert (before.inode, before.peer_port) == (os.fstat(ours.fileno()).st_ino, theirs.getsockname()[1])
+        before = _told(kernel, ours)
+        assert before.peer_port == theirs.getsockname()[1]
         ours.sendall(b"x" * 1000)
         theirs.recv(1000, socket.MSG_WAITALL)
-        eventually("they are counted", lambda: _moved(kernel, port) - (before.moved or 0) == 1000)
+        eventually("they are counted", lambda: (_told(kernel, ours).moved or 0) - (before.moved or 0) == 1000)
     finally:
         kernel.close()
 
 
-def _moved(kernel: Connections, port: int) -> int:
-    (connection,) = kernel.established({port}, traffic=True)
-    return connection.moved or 0
+def _told(kernel: Connections, ours: socket.socket) -> TcpConnection:
+    """What the kernel tells of this very connection; others may come from the same port, to other ends."""
+    told, inode = kernel.established({ours.getsockname()[1]}, traffic=True), os.fstat(ours.fileno()).st_ino
+    (connection,) = (each for each in told if each.inode == inode)
+    return connection

@@ -248,17 +248,23 @@ def script(tmp_path, body):
     return str(path)
 
 
+def has_ended(note):
+    pid = note.read_text().strip()
+    assert pid, "it had no time to say who it is"
+    return not os.path.exists(f"/proc/{pid}")
+
+
 def test_a_py_spy_that_hangs_is_given_up_and_ended(program, tmp_path):
     process = program(SPIN)
     note = tmp_path / "pid"
     begun = time.monotonic()
     refused = take_stacks(
-        started(process.pid), timeout_s=0.3, program=script(tmp_path, f"echo $$ > {note}; exec sleep 600")
+        started(process.pid), timeout_s=3.0, program=script(tmp_path, f"echo $$ > {note}; exec sleep 600")
     )
     assert isinstance(refused, Unknown)
     assert "did not finish within" in refused.why
-    assert time.monotonic() - begun < 10
-    assert not os.path.exists(f"/proc/{note.read_text().strip()}")
+    assert time.monotonic() - begun < 60
+    assert has_ended(note)
 
 
 def test_a_py_spy_that_closes_its_outputs_and_stays_is_ended(program, tmp_path):
@@ -266,7 +272,7 @@ def test_a_py_spy_that_closes_its_outputs_and_stays_is_ended(program, tmp_path):
     note = tmp_path / "pid"
     path = script(tmp_path, f"echo $$ > {note}; exec sleep 600 >&- 2>&-")
     assert isinstance(take_stacks(started(process.pid), program=path), Unknown)
-    assert not os.path.exists(f"/proc/{note.read_text().strip()}")
+    assert has_ended(note)
 
 
 def test_a_py_spy_that_never_stops_talking_is_given_up(program, tmp_path):

@@ -61,7 +61,10 @@ def test_every_request_is_counted_over_udp(release: str, udp: Receiver) -> None:
             server.get("/")
         server.get("/nothing")
         server.get("/slow?s=0.3")
-        traffic = eventually("22 requests are counted", lambda: udp.traffic if udp.traffic.requests == 22 else None)
+        # Of what a request sends its status is the last, in a datagram of its own.
+        eventually("22 requests are counted", lambda: sum(udp.traffic.by_status.values()) == 22)
+        traffic = udp.traffic
+        assert traffic.requests == 22
         assert traffic.by_status == {"200": 21, "404": 1}
         assert traffic.durations.count == 22
         assert 0.3 <= traffic.durations.sum_s < 10
@@ -299,7 +302,7 @@ def test_work_that_dies_is_started_again_until_it_ends_well(tmp_path: Path) -> N
 def test_a_usage_error_and_a_signal_are_not_cured_by_starting_again(tmp_path: Path, body: str, code: int) -> None:
     runs = tmp_path / "runs"
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, runs, body])
-    eventually("the work runs", runs.exists)
+    eventually("the work runs", lambda: runs.exists() and runs.read_text())
     if "sleep" in body:
         holder.terminate()
     assert holder.wait(60) == code
