@@ -137,6 +137,22 @@ def test_who_vanishes_is_not_there_and_leaves_no_descriptor(table: ProcessTable)
     eventually("all descriptors are closed", lambda: table.read() and len(os.listdir("/proc/self/fd")) <= before + 5)
 
 
+NAMELESS = """
+import pickle, subprocess, sys
+from wsgi_sidecar.process_table import ProcessTable
+with subprocess.Popen([""], executable="/bin/cat", stdin=subprocess.PIPE) as second:
+    sys.stdout.buffer.write(pickle.dumps((second.pid, ProcessTable().read().get(second.pid))))
+"""
+
+
+@pytest.mark.needs_root("make a PID namespace")
+def test_a_nameless_second_process_of_a_pid_namespace_is_no_kernel_thread() -> None:
+    # The first child of process 1: a server under `run` in a container, at the moment at which it is executed.
+    alone = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-c", NAMELESS)
+    pid, seen = pickle.loads(subprocess.run(alone, stdout=subprocess.PIPE, check=True).stdout)
+    assert (pid, seen and seen.id.pid, seen and seen.command) == (2, 2, ())
+
+
 REUSE = """
 import os, pickle, subprocess, sys, time
 from wsgi_sidecar.process_table import ProcessTable

@@ -28,7 +28,9 @@ _OPEN_DESCRIPTORS: Final = 256
 """How many processes may keep a descriptor open; the soft limit is often 1,024."""
 _ARGV_BYTES: Final = 65536
 _MOUNTS_BYTES: Final = 1 << 20
-_KTHREADD: Final = 2
+_PF_KTHREAD: Final = 0x00200000
+"""Of the flags in `stat`. Process 2 of a PID namespace may be anybody, and whoever is executed just now shows no argv:
+neither tells a kernel thread."""
 _GONE: Final = (FileNotFoundError, ProcessLookupError, PermissionError)
 """Vanished, or hidden from us (/proc mounted with hidepid): not among the processes either way."""
 
@@ -81,7 +83,7 @@ class ProcessTable:
         except _GONE:
             self._forget(pid)
             return None
-        if _KTHREADD in (process.ppid, pid) and not process.command:
+        if entry.is_kernel_thread:
             self._forget(pid)
             self._kernel_threads.add(pid)
             return None
@@ -98,7 +100,7 @@ class _Entry:
 
     __slots__ = (
         "_age", "_cgroup", "_command", "_container", "_folder", "_gid", "_last", "_pid", "_process", "_started_at",
-        "_stat", "_uid",
+        "_stat", "_uid", "is_kernel_thread",
     )  # fmt: skip
 
     def __init__(self, pid: int, root: str, *, hold: bool) -> None:
@@ -113,6 +115,7 @@ class _Entry:
         self._cgroup = ""
         self._container: str | None = None
         self._uid = self._gid = -1
+        self.is_kernel_thread = False
 
     def close(self) -> None:
         if self._stat >= 0:
@@ -137,14 +140,15 @@ class _Entry:
 
     def _parse(self, data: bytes, *, due: bool) -> Process:
         opening, closing = data.index(b"("), data.rindex(b")")
-        # proc_pid_stat(5), counted from its third field: state 0, ppid 1, session 3, utime 11, stime 12, threads 17,
-        # starttime 19, rss 21.
+        # proc_pid_stat(5), counted from its third field: state 0, ppid 1, session 3, flags 6, utime 11, stime 12,
+        # threads 17, starttime 19, rss 21.
         fields = data[closing + 2 :].split(None, 22)
         identity = ProcessId(pid=int(data[:opening]), started=int(fields[19]))
         name = data[opening + 1 : closing].decode(errors="replace")
         before = self._process
         if before is not None and before.id != identity:
             raise ProcessLookupError(f"pid {identity.pid} was reused")
+        self.is_kernel_thread = bool(int(fields[6]) & _PF_KTHREAD)
         if due or before is None or before.name != name:
             self._read_what_rarely_changes(identity)
         state = fields[0].decode()
