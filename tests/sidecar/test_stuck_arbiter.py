@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from wsgi_contract.policy import Policy
+from wsgi_sidecar.core.descent import LOADING_S
 from wsgi_sidecar.core.family import Worker
 from wsgi_sidecar.core.rules.rule import Sight, Terms, Verdict
-from wsgi_sidecar.core.rules.stuck_arbiter import BOOT_S, PATIENCE_S, RULE
+from wsgi_sidecar.core.rules.stuck_arbiter import PATIENCE_S, RULE
 from wsgi_sidecar.core.snapshot import Listener
 from wsgi_sidecar.testing import AT, MONOTONIC, closeup, family, pid, process, thread, worker
 
@@ -126,7 +127,7 @@ def test_one_that_never_had_a_worker_may_still_import_its_app_also_after_some_wo
     before, now = turns
     memory = RULE.judge(seen(0.0, turns=now, before=before, closely=True), RULE.blank).memory
     faults = []
-    for second in range(10, int(BOOT_S) + 1, 10):
+    for second in range(10, int(LOADING_S) + 1, 10):
         verdict = RULE.judge(sight((float(second), 2), NOBODY), memory)
         memory = verdict.memory
         faults.append(len(verdict.faults))
@@ -135,14 +136,14 @@ def test_one_that_never_had_a_worker_may_still_import_its_app_also_after_some_wo
 
 @pytest.mark.parametrize("listeners", [(), None])
 def test_one_that_closed_its_listeners_leaves_and_may_take_its_time_for_it(listeners: tuple[Listener, ...]) -> None:
-    assert story(asleep(BOOT_S - 1), listeners=listeners).faults == ()
-    assert len(story(asleep(BOOT_S), listeners=listeners).faults) == 1
+    assert story(asleep(LOADING_S - 1), listeners=listeners).faults == ()
+    assert len(story(asleep(LOADING_S), listeners=listeners).faults) == 1
 
 
 def test_a_uwsgi_without_workers_may_load_its_app_again() -> None:
-    assert story(asleep(BOOT_S - 1), kind="uwsgi", wchan="hrtimer_nanosleep").faults == ()
-    assert story(asleep(BOOT_S - 1), kind="uwsgi").faults == ()
-    assert len(story(asleep(BOOT_S), kind="uwsgi").faults) == 1
+    assert story(asleep(LOADING_S - 1), kind="uwsgi", wchan="hrtimer_nanosleep").faults == ()
+    assert story(asleep(LOADING_S - 1), kind="uwsgi").faults == ()
+    assert len(story(asleep(LOADING_S), kind="uwsgi").faults) == 1
 
 
 def test_a_uwsgi_that_writes_to_a_log_nobody_reads_is_stuck() -> None:

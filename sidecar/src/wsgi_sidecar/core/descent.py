@@ -27,8 +27,8 @@ EARLY_S: Final = 1.0
 """A master forks its workers within milliseconds of what its own hooks start. Where nobody saw its first worker, what
 is at most so much older than the eldest living one may come from the master."""
 LOADING_S: Final = 180.0
-"""A master that loads an application, or a hook's code, does so before it forks: for as long as a start-up may take,
-what it started itself cannot be told from what its first worker did."""
+"""As long as a master may take to load an application, or a hook's code, before it forks. Until then it is not stuck,
+and what it started itself cannot be told from what its first worker did."""
 
 Origin = Literal["dead worker", "worker", "unknown"]
 """`dead worker`: of one that is known to be dead. `worker`: of one, alive or dead. `unknown`: perhaps of none."""

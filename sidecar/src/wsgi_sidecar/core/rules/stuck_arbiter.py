@@ -6,8 +6,9 @@ for `stuck_window_s` while it *sleeps* is stuck. A stopped one (a debugger), a s
 in a frozen cgroup are not. TCP probes stay green meanwhile: the kernel still accepts connections.
 
 One that comes or goes may sleep long in what its owner wrote (an import, `on_starting`, `on_exit`), and is given
-`BOOT_S`. It comes until it was seen with a worker: a start-up runs on a CPU before it sleeps. Without workers gunicorn
-leaves when it holds no listener, and uWSGI, which keeps its sockets, may be loading its app again after a SIGHUP.
+`LOADING_S`. It comes until it was seen with a worker: a start-up runs on a CPU before it sleeps. Without workers
+gunicorn leaves when it holds no listener, and uWSGI, which keeps its sockets, may be loading its app again after a
+SIGHUP.
 
 Ending it ends the server, so what is lost is weighed: with nobody left to serve, at once if it waits where the known
 faults do. While workers still serve, only once harm was done that the arbiter should have mended (fewer workers than
@@ -20,13 +21,13 @@ from typing import Final
 
 from wsgi_contract.policy import Policy
 from wsgi_contract.report import Evidence, ProcessId
+from wsgi_sidecar.core.descent import LOADING_S
 from wsgi_sidecar.core.family import Family
 from wsgi_sidecar.core.rules.rule import Fault, Rule, Sight, Terms, Verdict, Wishes
 from wsgi_sidecar.core.snapshot import Closeup
 from wsgi_sidecar.core.wchans import by_wchan
 
 PATIENCE_S: Final = 60.0
-BOOT_S: Final = 180.0
 LONGER_THAN_A_BEAT_S: Final = 2.0
 ASLEEP: Final = ("S", "D")
 FROZEN_CGROUP: Final = ("__refrigerator", "do_freezer_trap", "cgroup_freeze_task", "get_signal")
@@ -114,7 +115,7 @@ def _sleeps(closeup: Closeup, sight: Sight) -> bool:
 
 def _window_s(vigil: Vigil, closeup: Closeup, sight: Sight) -> float:
     least_s = sight.policy.stuck_window_s
-    return least_s if vigil.up and not _comes_or_goes(sight.family, closeup) else max(least_s, BOOT_S)
+    return least_s if vigil.up and not _comes_or_goes(sight.family, closeup) else max(least_s, LOADING_S)
 
 
 def _comes_or_goes(family: Family, closeup: Closeup) -> bool:
